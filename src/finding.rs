@@ -1,0 +1,237 @@
+//! What is wrong with a file, told so that it can be mended: where, what, and the line itself.
+//!
+//! Reading never stops at the first mistake: every reader is given a [`Findings`] and adds to it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One file as it was read; kept while anything read from it may still be complained about.
+#[derive(Debug)]
+pub struct Source {
+    /// As the user named it, for messages.
+    pub path: PathBuf,
+    /// The whole text.
+    pub text: String,
+}
+
+impl Source {
+    /// A source from its parts.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Arc<Source> {
+        Arc::new(Source { path: path.into(), text: text.into() })
+    }
+
+    /// The text of a line, counted from 1, without its line ending.
+    #[must_use]
+    pub fn line(&self, number: u32) -> Option<&str> {
+        self.text.lines().nth((number as usize).checked_sub(1)?)
+    }
+}
+
+/// Where in a file something was written. Two of them always compare equal: where a thing stands is
+/// not part of what it means, so that a moved line does not count as a change.
+#[derive(Clone)]
+pub struct At {
+    /// The file.
+    pub source: Arc<Source>,
+    /// From 1.
+    pub line: u32,
+    /// From 1, in characters.
+    pub column: u32,
+}
+
+impl At {
+    /// The head of a file, for what concerns the whole of it.
+    #[must_use]
+    pub fn start(source: &Arc<Source>) -> At {
+        At { source: Arc::clone(source), line: 1, column: 1 }
+    }
+
+    /// A place in a file.
+    #[must_use]
+    pub fn new(source: &Arc<Source>, line: u32, column: u32) -> At {
+        At { source: Arc::clone(source), line, column }
+    }
+}
+
+impl PartialEq for At {
+    fn eq(&self, _: &At) -> bool {
+        true
+    }
+}
+
+impl Eq for At {}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.source.path.display(), self.line, self.column)
+    }
+}
+
+impl fmt::Debug for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Legal, served, and probably not what was meant.
+    Warning,
+    /// Not served; the last good version stays.
+    Error,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// Whether it stops the file from being served.
+    pub severity: Severity,
+    /// The file, as the user named it.
+    pub path: PathBuf,
+    /// From 1; 0 where the whole file is meant.
+    pub line: u32,
+    /// From 1; 0 where the whole line is meant.
+    pub column: u32,
+    /// What is wrong and what was expected, in one sentence without a final stop.
+    pub text: String,
+    /// The line itself, where there is one.
+    pub shown: Option<String>,
+}
+
+impl fmt::Display for Finding {
+    /// `file:line:column: text`, then the line and a caret under the place.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column.max(1))?;
+        }
+        let word = if self.severity == Severity::Warning { "warning: " } else { "" };
+        write!(f, ": {word}{}", printable(&self.text))?;
+        if let Some(shown) = &self.shown {
+            let (shown, caret) = excerpt(shown, self.column.max(1) as usize);
+            write!(f, "\n    {shown}\n    {:>caret$}", "^")?;
+        }
+        Ok(())
+    }
+}
+
+/// At most 160 characters of a line around `column`, tabs and control characters made visible, and the
+/// caret's column in it.
+fn excerpt(line: &str, column: usize) -> (String, usize) {
+    const WIDEST: usize = 160;
+    let skipped = if column > WIDEST - 40 { column - (WIDEST - 40) } else { 0 };
+    let part: String = line.trim_end().chars().skip(skipped).take(WIDEST).collect();
+    (printable(&part), column - skipped)
+}
+
+/// The text without anything that a terminal would act on.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Everything that was found, in the order it was found.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    list: Vec<Finding>,
+}
+
+impl Findings {
+    /// Nothing found yet.
+    #[must_use]
+    pub fn new() -> Findings {
+        Findings::default()
+    }
+
+    /// Adds an error at a place.
+    pub fn error(&mut self, at: &At, text: impl Into<String>) {
+        self.add(Severity::Error, at, text.into());
+    }
+
+    /// Adds a warning at a place.
+    pub fn warning(&mut self, at: &At, text: impl Into<String>) {
+        self.add(Severity::Warning, at, text.into());
+    }
+
+    /// Adds an error about a file that could not be read at all.
+    pub fn unreadable(&mut self, path: &Path, text: impl Into<String>) {
+        self.list.push(Finding {
+            severity: Severity::Error,
+            path: path.to_owned(),
+            line: 0,
+            column: 0,
+            text: text.into(),
+            shown: None,
+        });
+    }
+
+    /// Adds what another reader found.
+    pub fn extend(&mut self, other: Findings) {
+        self.list.extend(other.list);
+    }
+
+    /// Whether anything found stops the file from being served.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.list.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// Whether nothing was found.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// In the order found.
+    pub fn iter(&self) -> std::slice::Iter<'_, Finding> {
+        self.list.iter()
+    }
+
+    fn add(&mut self, severity: Severity, at: &At, text: String) {
+        self.list.push(Finding {
+            severity,
+            path: at.source.path.clone(),
+            line: at.line,
+            column: at.column,
+            text,
+            shown: at.source.line(at.line).map(str::to_owned),
+        });
+    }
+}
+
+impl IntoIterator for Findings {
+    type Item = Finding;
+    type IntoIter = std::vec::IntoIter<Finding>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.into_iter()
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.list {
+            writeln!(f, "{finding}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `; did you mean "lhr"?` for the nearest of `valid` to `word`, or nothing when none is near.
+#[must_use]
+pub fn did_you_mean<'a>(word: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
+    let nearest = valid
+        .into_iter()
+        .map(|candidate| {
+            (strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase()), candidate)
+        })
+        .min_by_key(|(distance, _)| *distance);
+    match nearest {
+        Some((distance, candidate)) if distance <= 1 + word.chars().count() / 3 => {
+            format!("; did you mean \"{candidate}\"?")
+        }
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,45 @@
+//! Where addresses are: MMDB files -> places.
+
+pub mod country;
+pub mod place;
+pub mod read;
+pub mod special;
+
+pub use country::{Continent, Country};
+pub use place::{Coordinates, Place};
+
+/// What an address space is known to hold: read by `catchment::compile` once per load, never per query.
+///
+/// The databases implement it; tests implement it over a list.
+pub trait Geography: Sync {
+    /// Every block of IPv4 addresses from `first` to `last` that something is known of, in ascending order and
+    /// without overlap. Adjacent blocks may have equal records.
+    fn walk_v4(&self, first: u32, last: u32, each: &mut dyn FnMut(Block<u32>));
+
+    /// The same for IPv6. The blocks that embed IPv4 addresses ([`special::embedded`]) are not among them.
+    fn walk_v6(&self, first: u128, last: u128, each: &mut dyn FnMut(Block<u128>));
+
+    /// What the records of a block say. The same pair always gives the same place.
+    fn place(&self, records: Records) -> Place;
+}
+
+/// A run of addresses with the same records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block<A> {
+    /// First address.
+    pub first: A,
+    /// Last address, inclusive.
+    pub last: A,
+    /// What is known of them.
+    pub records: Records,
+}
+
+/// Which database records speak for an address: the country group from one file, the ASN from one file.
+/// Opaque numbers of the [`Geography`] that gave them; 0 where no file knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Records {
+    /// For country to radius.
+    pub place: u64,
+    /// For the ASN.
+    pub asn: u64,
+}

@@ -1,0 +1,1 @@
+//! MMDB files: every vendor's schema, told apart by what the records contain.

@@ -1,0 +1,137 @@
+//! The published verdicts and shares: arrays of atomics, written by the health side, read by every query.
+//!
+//! A board belongs to one snapshot, whose compiled services hold the slot numbers. Verdicts outlive it: the
+//! health side fills a new board from what it knows before the snapshot goes live, and writes each later
+//! verdict to every board that is still read.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
+
+use crate::site::Check;
+
+/// What is believed of one (address, checks).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Verdict {
+    /// Not known yet, or not ours to tell: counts as up (meaning 7).
+    Unknown = 0,
+    /// Works.
+    Up = 1,
+    /// Does not.
+    Down = 2,
+    /// An operator said that it works.
+    ForcedUp = 3,
+    /// An operator said that it does not.
+    ForcedDown = 4,
+}
+
+impl Verdict {
+    /// Whether the address is given out.
+    #[must_use]
+    pub fn is_served(self) -> bool {
+        !matches!(self, Verdict::Down | Verdict::ForcedDown)
+    }
+
+    fn from_number(number: u8) -> Verdict {
+        match number {
+            1 => Verdict::Up,
+            2 => Verdict::Down,
+            3 => Verdict::ForcedUp,
+            4 => Verdict::ForcedDown,
+            _ => Verdict::Unknown,
+        }
+    }
+}
+
+/// How much of its clients a site takes: 0 is drained, `Share::FULL` is all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(pub u16);
+
+impl Share {
+    /// Takes everybody.
+    pub const FULL: Share = Share(u16::MAX);
+    /// Takes nobody, even when every other site is down.
+    pub const DRAINED: Share = Share(0);
+}
+
+/// What a board has slots for, in order: slot n of the board is entry n of the list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Layout {
+    /// Addresses with the checks that each must pass.
+    pub targets: Vec<Target>,
+    /// Sites within services, by name.
+    pub shares: Vec<SiteOfService>,
+}
+
+/// An address and what it must pass. Equal targets have one slot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Whom to ask.
+    pub address: IpAddr,
+    /// Never empty: an address without checks needs no slot, it is up.
+    pub checks: Arc<[Check]>,
+}
+
+/// A site within a service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SiteOfService {
+    /// The service's name.
+    pub service: String,
+    /// The site's name.
+    pub site: String,
+}
+
+/// One snapshot's verdicts and shares.
+#[derive(Debug)]
+pub struct Board {
+    layout: Layout,
+    verdicts: Box<[AtomicU8]>,
+    shares: Box<[AtomicU16]>,
+}
+
+impl Board {
+    /// All unknown, all full.
+    #[must_use]
+    pub fn new(layout: Layout) -> Board {
+        Board {
+            verdicts: layout.targets.iter().map(|_| AtomicU8::new(Verdict::Unknown as u8)).collect(),
+            shares: layout.shares.iter().map(|_| AtomicU16::new(Share::FULL.0)).collect(),
+            layout,
+        }
+    }
+
+    /// What the slots stand for.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Slots that the board does not have are up: an address without a check.
+    #[must_use]
+    pub fn verdict(&self, slot: u32) -> Verdict {
+        self.verdicts
+            .get(slot as usize)
+            .map_or(Verdict::Up, |verdict| Verdict::from_number(verdict.load(Ordering::Relaxed)))
+    }
+
+    /// Slots that the board does not have take everybody.
+    #[must_use]
+    pub fn share(&self, slot: u32) -> Share {
+        self.shares.get(slot as usize).map_or(Share::FULL, |share| Share(share.load(Ordering::Relaxed)))
+    }
+
+    /// Publishes a verdict; the next query sees it.
+    pub fn set_verdict(&self, slot: u32, verdict: Verdict) {
+        if let Some(published) = self.verdicts.get(slot as usize) {
+            published.store(verdict as u8, Ordering::Relaxed);
+        }
+    }
+
+    /// Publishes a share; the next query sees it.
+    pub fn set_share(&self, slot: u32, share: Share) {
+        if let Some(published) = self.shares.get(slot as usize) {
+            published.store(share.0, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! meridian: authoritative DNS that answers with the nearest healthy site.
+
+pub mod catchment;
+pub mod finding;
+pub mod geo;
+pub mod health;
+pub mod site;
+pub mod wire;
+pub mod zone;

@@ -1,0 +1,1 @@
+//! What a site costs a place; today kilometres.

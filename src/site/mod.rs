@@ -1,0 +1,180 @@
+//! Sites, services and what is preferred for whom: as meant, after the files were read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+
+use crate::finding::At;
+use crate::geo::{Continent, Coordinates, Country};
+use crate::wire::Rtype;
+
+pub mod cost;
+pub mod rules;
+
+/// A place that serves the user's content.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Site {
+    /// As the user wrote it.
+    pub name: String,
+    /// Where it stands; without it no distance can be told and it comes after those that have one.
+    pub location: Option<Coordinates>,
+    /// Its records by type.
+    pub rrsets: Vec<SiteRrset>,
+    /// Its part among sites that share (`near`), 0 to 65535.
+    pub weight: u16,
+    /// Kilometres added to every distance to it.
+    pub handicap_km: f64,
+    /// Free words that rules and commands may name.
+    pub tags: Vec<String>,
+    /// Where it was written.
+    pub at: At,
+}
+
+/// All records of one type at one site.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SiteRrset {
+    /// A, AAAA, HTTPS, CNAME, ...
+    pub rtype: Rtype,
+    /// In wire format, in the order written.
+    pub rdatas: Vec<Box<[u8]>>,
+}
+
+/// What a steered name refers to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// As the user wrote it; a zone's own services carry the zone's name behind an `@`.
+    pub name: String,
+    /// Seconds, of steered RRsets whose owner sets none.
+    pub ttl: u32,
+    /// In the order written. Everything else speaks of sites by their index here.
+    pub sites: Vec<Arc<Site>>,
+    /// Every address of every site must pass all of them.
+    pub checks: Vec<Check>,
+    /// First match wins, before distance.
+    pub rules: Vec<Rule>,
+    /// How many sites an answer holds, from 1.
+    pub sites_per_answer: u8,
+    /// Sites about as close as the nearest share its clients.
+    pub near: Option<Near>,
+    /// Whether the client subnet option is used; if not, always the source address.
+    pub ecs: bool,
+    /// What is answered when no site is eligible.
+    pub all_down: AllDown,
+    /// Whether a nearest site that lacks the asked type means NODATA rather than the next site.
+    pub same_site: bool,
+    /// How many addresses of a type must be up for a site to count, from 1.
+    pub min_up: u8,
+    /// Where it was written.
+    pub at: At,
+}
+
+/// How close to the nearest a site must be to share its clients.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Near {
+    /// Its cost at most this many kilometres above the nearest one's.
+    Kilometres(f64),
+    /// Its cost at most this fraction above the nearest one's (0.1 for `10%`).
+    Fraction(f64),
+}
+
+/// What is answered when no site is eligible (design, meaning 9).
+#[derive(Clone, Debug, PartialEq)]
+pub enum AllDown {
+    /// The client's first site, its whole RRset.
+    Preferred,
+    /// Every site's whole RRset.
+    All,
+    /// These records.
+    LastResort(Vec<SiteRrset>),
+    /// NODATA.
+    NoData,
+    /// SERVFAIL.
+    ServFail,
+}
+
+/// One rule of a service: who it is for, and what they get.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Empty lists do not constrain; the others must each contain the client's.
+    pub subnets: Vec<IpNetwork>,
+    /// Autonomous system numbers.
+    pub asns: Vec<u32>,
+    /// Countries.
+    pub countries: Vec<Country>,
+    /// Continents.
+    pub continents: Vec<Continent>,
+    /// Subdivisions, as `US-CA` or, within the rule's countries, `CA`; compared without regard to case.
+    pub subdivisions: Vec<String>,
+    /// What a match means. A rule with all lists empty is `else: true` and matches everybody.
+    pub action: RuleAction,
+    /// Where it was written.
+    pub at: At,
+}
+
+/// What a rule gives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RuleAction {
+    /// These sites first (indexes into the service's), and no others when `only`.
+    Sites {
+        /// In order of preference.
+        sites: Vec<u16>,
+        /// Whether the rest may follow.
+        only: bool,
+    },
+    /// NODATA.
+    Deny,
+}
+
+/// One way to tell whether an address works. Equal checks of equal addresses run once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Check {
+    /// What is tried.
+    pub kind: CheckKind,
+    /// TCP port.
+    pub port: u16,
+    /// From the start of one attempt to the start of the next.
+    pub every: Duration,
+    /// An attempt that takes longer has failed; less than `every`.
+    pub timeout: Duration,
+    /// Failures in a row that make an address down, from 1.
+    pub fall: u16,
+    /// Successes in a row that make it up, from 1.
+    pub rise: u16,
+}
+
+/// What a check tries.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CheckKind {
+    /// A connection, opened and closed.
+    Tcp,
+    /// One GET over HTTP/1.1.
+    Http(HttpCheck),
+    /// The same over TLS.
+    Https(HttpCheck, TlsCheck),
+}
+
+/// What an HTTP check asks for and accepts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HttpCheck {
+    /// With its query, from the slash.
+    pub path: String,
+    /// The Host field; the address when absent.
+    pub host: Option<String>,
+    /// Inclusive ranges of accepted status codes.
+    pub status: Vec<(u16, u16)>,
+    /// A text that the first 64 KiB of the body must contain.
+    pub body: Option<String>,
+}
+
+/// What an HTTPS check demands of the TLS handshake.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TlsCheck {
+    /// Server name indication, and the name that the certificate must be valid for; the check's host when
+    /// absent.
+    pub sni: Option<String>,
+    /// Whether the certificate must chain to a trusted root. False accepts any certificate.
+    pub verify: bool,
+    /// Trust these roots (a PEM file) instead of the machine's.
+    pub ca: Option<std::path::PathBuf>,
+}

@@ -1,0 +1,1 @@
+//! Which rule of a service speaks for a client.

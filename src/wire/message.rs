@@ -1,0 +1,1 @@
+//! A whole message in presentation format, as dig prints it.

@@ -1,0 +1,1 @@
+//! RDATA: presentation format to wire format and back.
