@@ -4,6 +4,8 @@ pub mod catchment;
 pub mod finding;
 pub mod geo;
 pub mod health;
+pub mod nameserver;
 pub mod site;
+pub mod snapshot;
 pub mod wire;
 pub mod zone;

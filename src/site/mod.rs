@@ -9,6 +9,7 @@ use crate::finding::At;
 use crate::geo::{Continent, Coordinates, Country};
 use crate::wire::Rtype;
 
+pub mod compile;
 pub mod cost;
 pub mod rules;
 

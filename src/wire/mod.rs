@@ -4,10 +4,12 @@
 
 pub mod message;
 pub mod name;
+pub mod qname;
 pub mod rdata;
 pub mod rtype;
 
 pub use name::Name;
+pub use qname::Qname;
 pub use rtype::Rtype;
 
 /// Classes, RCODEs and OPCODEs by number, as IANA has them ("Domain Name System (DNS) Parameters").

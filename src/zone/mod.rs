@@ -8,10 +8,14 @@ use crate::finding::{At, Source};
 use crate::site::Service;
 use crate::wire::{Name, Rtype};
 
+pub mod compile;
 pub mod master;
+pub mod name_tree;
 pub mod records;
+pub mod tree;
 
 pub use records::Records;
+pub use tree::Zone;
 
 /// A zone as it was written, whether in YAML or as a master file.
 #[derive(Debug)]

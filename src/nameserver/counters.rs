@@ -1,0 +1,90 @@
+//! What happened to queries, counted: one set of counters for each worker, written by it alone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::nameserver::{Outcome, Transport};
+
+/// One worker's counters. Aligned to two cache lines, the unit that neighbouring cores pull back and forth, so
+/// that no two workers ever write to the same one.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters {
+    udp_queries: AtomicU64,
+    tcp_queries: AtomicU64,
+    dropped: AtomicU64,
+    truncated: AtomicU64,
+    client_subnets: AtomicU64,
+    steered: AtomicU64,
+    trailing_octets: AtomicU64,
+    rcodes: [AtomicU64; RCODES],
+}
+
+/// RCODEs 0 to 15, and one place for all above.
+const RCODES: usize = 17;
+
+/// A reading of one or of several workers' counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Messages that came over UDP.
+    pub udp_queries: u64,
+    /// Messages that came over TCP.
+    pub tcp_queries: u64,
+    /// Messages that got no response: too short, or responses themselves.
+    pub dropped: u64,
+    /// Responses with TC.
+    pub truncated: u64,
+    /// Responses that echo a client subnet.
+    pub client_subnets: u64,
+    /// Responses that a service chose.
+    pub steered: u64,
+    /// Queries with octets after the last record.
+    pub trailing_octets: u64,
+    /// Responses by RCODE; the last are all above 15.
+    pub rcodes: [u64; RCODES],
+}
+
+impl Counters {
+    /// Counts one message.
+    #[inline]
+    pub fn register(&self, transport: Transport, outcome: &Outcome) {
+        bump(match transport {
+            Transport::Udp => &self.udp_queries,
+            Transport::Tcp => &self.tcp_queries,
+        });
+        let Outcome::Responded(responded) = outcome else { return bump(&self.dropped) };
+        bump(&self.rcodes[usize::from(responded.rcode.0).min(RCODES - 1)]);
+        if responded.is_truncated {
+            bump(&self.truncated);
+        }
+        if responded.scope.is_some() {
+            bump(&self.client_subnets);
+        }
+        if responded.steered.is_some() {
+            bump(&self.steered);
+        }
+        if responded.has_trailing_octets {
+            bump(&self.trailing_octets);
+        }
+    }
+
+    /// Adds what was counted so far.
+    pub fn add_to(&self, totals: &mut Totals) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        totals.udp_queries += read(&self.udp_queries);
+        totals.tcp_queries += read(&self.tcp_queries);
+        totals.dropped += read(&self.dropped);
+        totals.truncated += read(&self.truncated);
+        totals.client_subnets += read(&self.client_subnets);
+        totals.steered += read(&self.steered);
+        totals.trailing_octets += read(&self.trailing_octets);
+        for (total, counter) in totals.rcodes.iter_mut().zip(&self.rcodes) {
+            *total += read(counter);
+        }
+    }
+}
+
+/// Only the owner writes, so a load and a store do; they cost a third of an atomic addition.
+#[inline]
+fn bump(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}

@@ -1,0 +1,312 @@
+//! Client + catchment + board -> sites, TTL, scope.
+//!
+//! The ranking says who is preferred; the board says who can. Nothing here depends on anything else, so
+//! that within one snapshot and one board every address inside a returned scope gets the same
+//! answer (meaning 5): what a share decides is decided by the client's /24 or /56 and by nothing
+//! finer, and makes the scope at least that long.
+
+use crate::catchment::{Catchments, Ranking};
+use crate::health::board::{Board, Share, Verdict};
+use crate::nameserver::client::{Client, Position};
+use crate::nameserver::lookup::SteeredLookup;
+use crate::site::compile::{CompiledService, SiteRecord, TypeIndex, UNCHECKED, WhenAllDown};
+
+/// The most sites that one answer holds, whatever `sites_per_answer` says.
+pub const MOST_SITES: usize = 16;
+
+/// What a client gets from a service.
+#[derive(Clone, Copy, Debug)]
+pub struct Steering {
+    /// Which records.
+    pub choice: Choice,
+    /// SCOPE PREFIX-LENGTH.
+    pub scope: u8,
+}
+
+/// Which records answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Choice {
+    /// Those of these sites that are up.
+    Sites(Sites),
+    /// No site is eligible: all that these sites have, up or not.
+    LastOnes(Sites),
+    /// No site is eligible: the records kept for that.
+    LastResort,
+    /// No site is eligible, and there is nothing for that: NODATA, for no longer than the service's TTL.
+    NothingUp,
+    /// No site is eligible, and that is to be SERVFAIL.
+    Failure,
+    /// No site that this client may get has the type.
+    NoData,
+    /// A rule denies this client.
+    Denied,
+}
+
+/// A few sites of a service, in order of preference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sites {
+    list: [u16; MOST_SITES],
+    count: usize,
+}
+
+impl Sites {
+    /// In order of preference.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u16] {
+        &self.list[..self.count]
+    }
+
+    fn push(&mut self, site: u16) {
+        if let Some(place) = self.list.get_mut(self.count) {
+            *place = site;
+            self.count += 1;
+        }
+    }
+}
+
+/// Chooses for a client.
+#[inline]
+#[must_use]
+pub fn steer(
+    steered: &SteeredLookup<'_>,
+    client: &Client,
+    catchments: &Catchments,
+    board: &Board,
+) -> Steering {
+    let service = steered.service;
+    let position = client.locate(catchments, steered.index, service.ecs);
+    let ranking = catchments.ranking(steered.index, position.ranking);
+    let mut chooser = Chooser {
+        service,
+        rtype: steered.rtype,
+        board,
+        block: mix(service.hash ^ mix(position.block)),
+        share_decided: false,
+    };
+    let choice = chooser.choose(&ranking);
+    Steering { choice, scope: chooser.scope(position) }
+}
+
+struct Chooser<'a> {
+    service: &'a CompiledService,
+    rtype: TypeIndex,
+    board: &'a Board,
+    /// A number of the client's block and the service.
+    block: u64,
+    /// Whether the choice hung on the block.
+    share_decided: bool,
+}
+
+impl Chooser<'_> {
+    fn scope(&self, position: Position) -> u8 {
+        if self.share_decided { position.scope.max(position.share_scope) } else { position.scope }
+    }
+
+    fn choose(&mut self, ranking: &Ranking<'_>) -> Choice {
+        if ranking.denied {
+            return Choice::Denied;
+        }
+        let wanted = self.service.sites_per_answer.min(MOST_SITES);
+        let mut chosen = Sites::default();
+        if ranking.near > 1 {
+            self.choose_near(&ranking.exact[..usize::from(ranking.near)], wanted, &mut chosen);
+        }
+        for site in order(ranking).skip(if ranking.near > 1 { usize::from(ranking.near) } else { 0 }) {
+            if chosen.count == wanted {
+                break;
+            }
+            match self.admit(site) {
+                Admission::Chosen => chosen.push(site),
+                Admission::EndsHere => {
+                    return if chosen.count == 0 { Choice::NoData } else { Choice::Sites(chosen) };
+                }
+                Admission::PassedOver => {}
+            }
+        }
+        if chosen.count == 0 { self.choose_without(ranking) } else { Choice::Sites(chosen) }
+    }
+
+    /// Whether a site answers this client.
+    #[inline]
+    fn admit(&mut self, site: u16) -> Admission {
+        let share = self.share(site);
+        if share == Share::DRAINED {
+            return Admission::PassedOver;
+        }
+        if self.service.same_site {
+            if !self.is_alive(site) {
+                return Admission::PassedOver;
+            }
+            if self.service.records(self.rtype, site).is_empty() {
+                return Admission::EndsHere;
+            }
+        }
+        if !self.is_eligible(site) {
+            return Admission::PassedOver;
+        }
+        if share < Share::FULL {
+            self.share_decided = true;
+            if (self.hash_of(site) >> 48) as u16 >= share.0 {
+                return Admission::PassedOver;
+            }
+        }
+        Admission::Chosen
+    }
+
+    /// Among sites about as close, in the order that the client's block and their weights give: each block has
+    /// its own order, which stays as it is for the others when one of them leaves (weighted rendezvous).
+    fn choose_near(&mut self, near: &[u16], wanted: usize, chosen: &mut Sites) {
+        self.share_decided = true;
+        let mut last: Option<(u64, u16)> = None;
+        while chosen.count < wanted {
+            // The next in order: the smallest (lot, site) above the last. Few are near; no room is needed.
+            let next = near
+                .iter()
+                .map(|&site| (self.lot(site), site))
+                .filter(|candidate| last.is_none_or(|last| *candidate > last))
+                .min();
+            let Some(candidate) = next else { return };
+            last = Some(candidate);
+            if matches!(self.admit(candidate.1), Admission::Chosen) {
+                chosen.push(candidate.1);
+            }
+        }
+    }
+
+    /// Smaller is better; the site with the smallest wins in proportion to its weight.
+    fn lot(&self, site: u16) -> u64 {
+        let weight = u64::from(self.service.sites[usize::from(site)].weight);
+        // -log2(u) / weight is exponentially distributed; in integers, so that all machines agree.
+        minus_log2(self.hash_of(site) | 1).checked_div(weight).unwrap_or(u64::MAX)
+    }
+
+    /// When nobody was admitted: because of shares, because of the type, or because of health.
+    #[cold]
+    fn choose_without(&mut self, ranking: &Ranking<'_>) -> Choice {
+        // A share below all is a preference: it gives way when nobody else is left.
+        if let Some(site) =
+            order(ranking).find(|&site| self.share(site) != Share::DRAINED && self.is_eligible(site))
+        {
+            let mut chosen = Sites::default();
+            chosen.push(site);
+            return Choice::Sites(chosen);
+        }
+        if order(ranking).all(|site| self.service.records(self.rtype, site).is_empty()) {
+            return Choice::NoData;
+        }
+        let mut left = Sites::default();
+        for site in order(ranking).filter(|&site| self.is_left(site)) {
+            left.push(site);
+        }
+        match self.service.when_all_down {
+            WhenAllDown::ServFail if left.count > 0 => Choice::Failure,
+            WhenAllDown::All if left.count > 0 => Choice::LastOnes(left),
+            WhenAllDown::Preferred if left.count > 0 => {
+                left.count = 1;
+                Choice::LastOnes(left)
+            }
+            WhenAllDown::NoData => Choice::NothingUp,
+            _ if self.service.last_resort(self.rtype).is_empty() => Choice::NothingUp,
+            _ => Choice::LastResort,
+        }
+    }
+
+    /// Whether a site that is not eligible may be given out when there is nothing better: what an operator
+    /// drained or forced down may not (meaning 9).
+    fn is_left(&self, site: u16) -> bool {
+        let records = self.service.records(self.rtype, site);
+        self.share(site) != Share::DRAINED
+            && records.iter().any(|record| self.verdict(record) != Verdict::ForcedDown)
+    }
+
+    /// Enough of the site's records of the type are up (meaning 7). A type without addresses needs one
+    /// address of any type, where the site has addresses.
+    #[inline]
+    fn is_eligible(&self, site: u16) -> bool {
+        let records = self.service.records(self.rtype, site);
+        match records.first() {
+            None => false,
+            Some(first) if first.verdict == UNCHECKED => self.is_alive(site),
+            Some(_) => {
+                let up = records.iter().filter(|record| self.verdict(record).is_served()).count();
+                up >= self.service.min_up.min(records.len())
+            }
+        }
+    }
+
+    /// At least one of its addresses is up, or it has none.
+    #[inline]
+    fn is_alive(&self, site: u16) -> bool {
+        let addresses = self.service.addresses(site);
+        addresses.is_empty() || addresses.iter().any(|address| self.verdict(address).is_served())
+    }
+
+    #[inline]
+    fn verdict(&self, record: &SiteRecord) -> Verdict {
+        self.board.verdict(record.verdict)
+    }
+
+    #[inline]
+    fn share(&self, site: u16) -> Share {
+        self.board.share(self.service.sites[usize::from(site)].share)
+    }
+
+    fn hash_of(&self, site: u16) -> u64 {
+        mix(self.block ^ self.service.sites[usize::from(site)].hash)
+    }
+}
+
+enum Admission {
+    Chosen,
+    PassedOver,
+    /// This is the client's site, and it lacks the type (`same_site`).
+    EndsHere,
+}
+
+/// All sites of a ranking, best first, each once.
+#[inline]
+fn order<'r>(ranking: &Ranking<'r>) -> impl Iterator<Item = u16> + use<'r> {
+    let exact = ranking.exact;
+    exact.iter().chain(ranking.rest.iter().filter(move |site| !exact.contains(site))).copied()
+}
+
+/// The finalizer of MurmurHash3: every bit of the input moves every bit of the output. Fixed for
+/// ever, like all that shares hang on.
+#[inline]
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    x ^ (x >> 33)
+}
+
+/// -log2(x / 2^64) in units of 2^-40, for x above 0.
+fn minus_log2(x: u64) -> u64 {
+    let shift = x.leading_zeros();
+    let mut mantissa = x << shift; // 1 to 2, in units of 2^-63
+    let mut fraction = 0;
+    for bit in (0..40).rev() {
+        // Squaring doubles the logarithm: what reaches 2 has a one in the next place.
+        let square = u128::from(mantissa) * u128::from(mantissa);
+        if square >> 127 != 0 {
+            fraction |= 1 << bit;
+            mantissa = (square >> 64) as u64;
+        } else {
+            mantissa = (square >> 63) as u64;
+        }
+    }
+    (u64::from(shift) + 1 << 40) - fraction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::minus_log2;
+
+    #[test]
+    fn the_logarithm_is_right_to_ten_digits() {
+        for x in [1, 2, 3, 1 << 40, u64::MAX / 3, u64::MAX / 2, u64::MAX] {
+            let exact = 64.0 - (x as f64).log2();
+            let ours = minus_log2(x) as f64 / (1_u64 << 40) as f64;
+            assert!((exact - ours).abs() < 1e-10 * 64.0, "{x}: {ours} for {exact}");
+        }
+    }
+}

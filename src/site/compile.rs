@@ -1,0 +1,291 @@
+//! Services -> what the query path reads of them: records in wire format by type and site, each address with
+//! its slot on the board.
+//!
+//! A steered RRset is put together from the records of the chosen sites, record by record, so that a
+//! dead address can be left out; the sets that can come about are finite and known here.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use crate::health::board::{Layout, SiteOfService, Target};
+use crate::site::{AllDown, Service, SiteRrset};
+use crate::wire::{Rtype, number};
+use crate::zone::compile::QNAME_POINTER;
+
+/// The slot of what is not checked: boards have no such slot, and so call it up.
+pub const UNCHECKED: u32 = u32::MAX;
+
+/// A service as the query path reads it. The indexes of sites are those of the service.
+#[derive(Debug)]
+pub struct CompiledService {
+    /// As the user wrote it.
+    pub name: String,
+    /// How many sites an answer holds.
+    pub sites_per_answer: usize,
+    /// How many addresses of the asked type must be up for a site to count.
+    pub min_up: usize,
+    /// A site that lacks the asked type is NODATA, not passed over.
+    pub same_site: bool,
+    /// Whether the client subnet option is used.
+    pub ecs: bool,
+    /// What is answered when no site is eligible.
+    pub when_all_down: WhenAllDown,
+    /// Seconds: bounds the TTL of what health caused.
+    pub ttl: u32,
+    /// Stands for the service in the hash that decides shares: the same on every machine (meaning 10).
+    pub hash: u64,
+    /// By site.
+    pub sites: Box<[CompiledSite]>,
+    /// By type, in ascending order.
+    types: Box<[Rtype]>,
+    /// By type, then site.
+    rrsets: Box<[Span]>,
+    /// By type.
+    last_resort: Box<[Span]>,
+    records: Box<[SiteRecord]>,
+    octets: Box<[u8]>,
+}
+
+/// [`AllDown`] without its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenAllDown {
+    /// The client's first site.
+    Preferred,
+    /// Every site.
+    All,
+    /// Records of their own.
+    LastResort,
+    /// NODATA.
+    NoData,
+    /// SERVFAIL.
+    ServFail,
+}
+
+/// A site within a service.
+#[derive(Debug)]
+pub struct CompiledSite {
+    /// Its slot among the board's shares.
+    pub share: u32,
+    /// Its part among sites that share.
+    pub weight: u16,
+    /// Stands for the site in the hash that decides shares.
+    pub hash: u64,
+    addresses: Span,
+}
+
+/// A run of records.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    first: u32,
+    count: u32,
+}
+
+/// One record of a site in wire format, its owner a pointer to QNAME.
+#[derive(Clone, Copy, Debug)]
+pub struct SiteRecord {
+    start: u32,
+    length: u16,
+    /// Of the address that it holds; `UNCHECKED` for any other record.
+    pub verdict: u32,
+}
+
+/// Index of a type within a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TypeIndex(usize);
+
+impl CompiledService {
+    /// The type among those that at least one site has.
+    #[inline]
+    #[must_use]
+    pub fn find_type(&self, rtype: Rtype) -> Option<TypeIndex> {
+        self.types.iter().position(|&known| known == rtype).map(TypeIndex)
+    }
+
+    /// All types that at least one site has.
+    #[must_use]
+    pub fn types(&self) -> &[Rtype] {
+        &self.types
+    }
+
+    /// A site's records of a type; empty when it has none.
+    #[inline]
+    #[must_use]
+    pub fn records(&self, rtype: TypeIndex, site: u16) -> &[SiteRecord] {
+        self.span(self.rrsets[rtype.0 * self.sites.len() + usize::from(site)])
+    }
+
+    /// The records of a type that are answered when nothing else is left.
+    #[must_use]
+    pub fn last_resort(&self, rtype: TypeIndex) -> &[SiteRecord] {
+        self.span(self.last_resort[rtype.0])
+    }
+
+    /// All address records of a site.
+    #[must_use]
+    pub fn addresses(&self, site: u16) -> &[SiteRecord] {
+        self.span(self.sites[usize::from(site)].addresses)
+    }
+
+    /// A record's octets.
+    #[inline]
+    #[must_use]
+    pub fn octets(&self, record: &SiteRecord) -> &[u8] {
+        let start = record.start as usize;
+        &self.octets[start..start + usize::from(record.length)]
+    }
+
+    fn span(&self, span: Span) -> &[SiteRecord] {
+        &self.records[span.first as usize..(span.first + span.count) as usize]
+    }
+}
+
+/// Compiles the services of a snapshot, and lays out the board that their verdicts will be published on.
+#[must_use]
+pub fn compile(services: &[Arc<Service>]) -> (Vec<CompiledService>, Layout) {
+    let mut slots = Slots::default();
+    let compiled = services.iter().map(|service| Compiler::new(service, &mut slots).compile()).collect();
+    (compiled, slots.layout)
+}
+
+/// Gives each distinct target and each site of a service one slot.
+#[derive(Default)]
+struct Slots {
+    layout: Layout,
+    targets: HashMap<Target, u32>,
+}
+
+impl Slots {
+    fn target(&mut self, address: IpAddr, service: &Service) -> u32 {
+        if service.checks.is_empty() {
+            return UNCHECKED;
+        }
+        let target = Target { address, checks: service.checks.clone().into() };
+        *self.targets.entry(target.clone()).or_insert_with(|| {
+            self.layout.targets.push(target);
+            self.layout.targets.len() as u32 - 1
+        })
+    }
+
+    fn share(&mut self, service: &Service, site: &str) -> u32 {
+        self.layout.shares.push(SiteOfService { service: service.name.clone(), site: site.to_owned() });
+        self.layout.shares.len() as u32 - 1
+    }
+}
+
+struct Compiler<'a> {
+    service: &'a Service,
+    slots: &'a mut Slots,
+    records: Vec<SiteRecord>,
+    octets: Vec<u8>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(service: &'a Service, slots: &'a mut Slots) -> Compiler<'a> {
+        Compiler { service, slots, records: Vec::new(), octets: Vec::new() }
+    }
+
+    fn compile(mut self) -> CompiledService {
+        let service = self.service;
+        let last_resort: &[SiteRrset] = match &service.all_down {
+            AllDown::LastResort(rrsets) => rrsets,
+            _ => &[],
+        };
+        let mut types: Vec<Rtype> =
+            service.sites.iter().flat_map(|site| &site.rrsets).map(|rrset| rrset.rtype).collect();
+        types.sort_unstable();
+        types.dedup();
+        let mut rrsets = Vec::with_capacity(types.len() * service.sites.len());
+        for &rtype in &types {
+            for site in &service.sites {
+                let rrset = site.rrsets.iter().filter(|rrset| rrset.rtype == rtype);
+                rrsets.push(self.add(rrset, true));
+            }
+        }
+        let last_resort = types
+            .iter()
+            .map(|&rtype| self.add(last_resort.iter().filter(|rrset| rrset.rtype == rtype), false))
+            .collect();
+        let sites = service
+            .sites
+            .iter()
+            .map(|site| CompiledSite {
+                share: self.slots.share(service, &site.name),
+                weight: site.weight,
+                hash: hash_text(&site.name),
+                addresses: self.add(
+                    site.rrsets.iter().filter(|rrset| matches!(rrset.rtype, Rtype::A | Rtype::AAAA)),
+                    true,
+                ),
+            })
+            .collect();
+        CompiledService {
+            name: service.name.clone(),
+            sites_per_answer: usize::from(service.sites_per_answer.max(1)),
+            min_up: usize::from(service.min_up.max(1)),
+            same_site: service.same_site,
+            ecs: service.ecs,
+            when_all_down: match service.all_down {
+                AllDown::Preferred => WhenAllDown::Preferred,
+                AllDown::All => WhenAllDown::All,
+                AllDown::LastResort(_) => WhenAllDown::LastResort,
+                AllDown::NoData => WhenAllDown::NoData,
+                AllDown::ServFail => WhenAllDown::ServFail,
+            },
+            ttl: service.ttl,
+            hash: hash_text(&service.name),
+            sites,
+            types: types.into(),
+            rrsets: rrsets.into(),
+            last_resort,
+            records: self.records.into(),
+            octets: self.octets.into(),
+        }
+    }
+
+    fn add<'r>(&mut self, rrsets: impl Iterator<Item = &'r SiteRrset>, checked: bool) -> Span {
+        let first = self.records.len() as u32;
+        for rrset in rrsets {
+            for rdata in &rrset.rdatas {
+                let verdict = match address(rrset.rtype, rdata) {
+                    Some(address) if checked => self.slots.target(address, self.service),
+                    _ => UNCHECKED,
+                };
+                self.add_record(rrset.rtype, rdata, verdict);
+            }
+        }
+        Span { first, count: self.records.len() as u32 - first }
+    }
+
+    fn add_record(&mut self, rtype: Rtype, rdata: &[u8], verdict: u32) {
+        let start = self.octets.len();
+        self.octets.extend_from_slice(&QNAME_POINTER);
+        self.octets.extend_from_slice(&rtype.0.to_be_bytes());
+        self.octets.extend_from_slice(&number::IN.to_be_bytes());
+        self.octets.extend_from_slice(&self.service.ttl.to_be_bytes());
+        self.octets.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
+        self.octets.extend_from_slice(rdata);
+        self.records.push(SiteRecord {
+            start: start as u32,
+            length: (self.octets.len() - start) as u16,
+            verdict,
+        });
+    }
+}
+
+/// The address in A or AAAA RDATA.
+#[must_use]
+pub fn address(rtype: Rtype, rdata: &[u8]) -> Option<IpAddr> {
+    match rtype {
+        Rtype::A => <[u8; 4]>::try_from(rdata).ok().map(|octets| IpAddr::from(Ipv4Addr::from(octets))),
+        Rtype::AAAA => <[u8; 16]>::try_from(rdata).ok().map(|octets| IpAddr::from(Ipv6Addr::from(octets))),
+        _ => None,
+    }
+}
+
+/// FNV-1a, 64 bit: fixed for ever, since the share of every client hangs on it.
+fn hash_text(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
+        (hash ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

@@ -1,0 +1,152 @@
+//! Everything that a query needs but verdicts and shares: immutable, numbered, swapped whole.
+//!
+//! Built on the slow side by `reload`, read by every query. Zones that did not change are shared with the
+//! snapshot before; the rest is small or, like the catchments, shared as well when its inputs are the same.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::catchment::{Catchments, ServiceIndex};
+use crate::health::board::Layout;
+use crate::site::Service;
+use crate::site::compile::{CompiledService, compile};
+use crate::wire::{Name, Qname, Rtype};
+use crate::zone::Zone;
+use crate::zone::name_tree::{NameTree, TOP};
+
+/// What queries are answered from.
+#[derive(Debug)]
+pub struct Snapshot {
+    number: u64,
+    /// Zone names, from the root down.
+    directory: NameTree,
+    /// By node of the directory: index into `zones` plus one, or 0.
+    at_node: Vec<u32>,
+    zones: Vec<PublishedZone>,
+    services: Vec<CompiledService>,
+    catchments: Arc<Catchments>,
+}
+
+/// A zone on its way into a snapshot.
+#[derive(Clone, Debug)]
+pub struct ZoneToPublish {
+    /// The zone's name.
+    pub name: Name,
+    /// None for a zone that holds its name and nothing else.
+    pub zone: Option<Arc<Zone>>,
+    /// What the zone's own numbers of services stand for.
+    pub services: Vec<Arc<Service>>,
+}
+
+/// The services that some zones use, each once: the order in which catchments are compiled. A service's name
+/// says which it is; a zone's own services carry the zone's name.
+#[must_use]
+pub fn services_of(zones: &[ZoneToPublish]) -> Vec<Arc<Service>> {
+    let mut names = HashSet::new();
+    let used = zones.iter().flat_map(|zone| &zone.services);
+    used.filter(|service| names.insert(service.name.as_str())).cloned().collect()
+}
+
+/// Index of a zone within a snapshot.
+pub type ZoneIndex = u32;
+
+/// A name that we answer for.
+#[derive(Clone, Debug)]
+pub struct PublishedZone {
+    /// The zone's name.
+    pub name: Name,
+    /// None for a zone that never could be read: it holds its name, and all of it is SERVFAIL (meaning 18).
+    pub zone: Option<Arc<Zone>>,
+    /// From the zone's own numbers of services to the snapshot's.
+    pub services: Arc<[ServiceIndex]>,
+}
+
+impl Snapshot {
+    /// Puts a snapshot together, and lays out the board that goes with it. `catchments` are those of
+    /// [`services_of`] the same zones, in that order.
+    #[must_use]
+    pub fn new(number: u64, zones: &[ZoneToPublish], catchments: Arc<Catchments>) -> (Snapshot, Layout) {
+        let services = services_of(zones);
+        let (compiled, layout) = compile(&services);
+        let index_of: HashMap<&str, ServiceIndex> = services
+            .iter()
+            .enumerate()
+            .map(|(index, service)| (service.name.as_str(), index as ServiceIndex))
+            .collect();
+        let mut directory = NameTree::default();
+        let mut at_node = vec![0];
+        let mut published = Vec::with_capacity(zones.len());
+        for zone in zones {
+            let labels: Vec<&[u8]> = zone.name.labels().collect();
+            let node = directory.insert(labels.into_iter().rev()) as usize;
+            at_node.resize(directory.len(), 0);
+            published.push(PublishedZone {
+                name: zone.name.clone(),
+                zone: zone.zone.clone(),
+                services: zone.services.iter().map(|service| index_of[service.name.as_str()]).collect(),
+            });
+            at_node[node] = published.len() as u32;
+        }
+        let snapshot =
+            Snapshot { number, directory, at_node, zones: published, services: compiled, catchments };
+        (snapshot, layout)
+    }
+
+    /// Counts up with every snapshot of this process.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The zone that speaks for a name: the closest one above it. DS at a zone's apex is the parent's to
+    /// answer (RFC 4035 3.1.4.1), where the parent is here as well.
+    #[inline]
+    #[must_use]
+    pub fn find_zone(&self, qname: &Qname, qtype: Rtype) -> Option<ZoneIndex> {
+        let mut node = TOP;
+        let mut found = self.at_node[TOP as usize];
+        for labels_left in (0..qname.label_count()).rev() {
+            let Some(child) = self.directory.child(node, qname.label(labels_left)) else { break };
+            node = child;
+            let here = self.at_node[node as usize];
+            let is_the_parents = qtype == Rtype::DS && labels_left == 0 && found != 0;
+            if here != 0 && !is_the_parents {
+                found = here;
+            }
+        }
+        found.checked_sub(1)
+    }
+
+    /// A zone by its index.
+    #[inline]
+    #[must_use]
+    pub fn zone(&self, index: ZoneIndex) -> &PublishedZone {
+        &self.zones[index as usize]
+    }
+
+    /// All zones.
+    #[must_use]
+    pub fn zones(&self) -> &[PublishedZone] {
+        &self.zones
+    }
+
+    /// A service by its index.
+    #[inline]
+    #[must_use]
+    pub fn service(&self, index: ServiceIndex) -> &CompiledService {
+        &self.services[usize::from(index)]
+    }
+
+    /// All services.
+    #[must_use]
+    pub fn services(&self) -> &[CompiledService] {
+        &self.services
+    }
+
+    /// The compiled tables of all services.
+    #[inline]
+    #[must_use]
+    pub fn catchments(&self) -> &Catchments {
+        &self.catchments
+    }
+}

@@ -1,0 +1,266 @@
+//! A zone as it is served: names, RRsets, and the pieces of wire format that responses are put together from.
+//!
+//! Immutable once compiled; every query reads it, nothing else does. A zone that did not change is carried
+//! from snapshot to snapshot as it is, so nothing in here knows of other zones, services or sites: a steered
+//! owner holds only the number of a service in the zone's own list, which the snapshot translates.
+//!
+//! *Pieces.* All records of an RRset lie in wire format one after the other, as they go into a response:
+//! owner, type, class, TTL, RDLENGTH, RDATA. The owner is a pointer to offset 12, where QNAME stands; the
+//! writer changes it when the owner is another name. Names in RDATA that may be compressed (RFC 3597 4)
+//! end in a pointer to the apex, whose place depends on QNAME's length alone: each piece carries the list of those
+//! pointers, for the writer to fill in. Glue has its owner written out to the apex in the same way.
+//!
+//! *Not done:* no RRset is stored twice for different QNAME lengths, and no compression other than
+//! towards QNAME is sought: it would be paid for at every query.
+
+use crate::wire::{Name, Qname, Rtype};
+use crate::zone::name_tree::{NameTree, NodeId, TOP};
+
+/// A compiled zone.
+#[derive(Debug)]
+pub struct Zone {
+    pub(super) apex: Name,
+    pub(super) apex_labels: usize,
+    pub(super) names: NameTree,
+    /// By node.
+    pub(super) nodes: Vec<Node>,
+    /// By node, then by type.
+    pub(super) rrsets: Vec<Rrset>,
+    /// Pieces: wire format, then the offsets of its apex pointers, two octets each.
+    pub(super) pieces: Vec<u8>,
+    pub(super) additionals: Vec<Additional>,
+    /// Targets of CNAME and DNAME, uncompressed.
+    pub(super) targets: Vec<u8>,
+    pub(super) steered: Vec<SteeredOwner>,
+    pub(super) soa: u32,
+    pub(super) negative_ttl: u32,
+    pub(super) serial: u32,
+}
+
+/// What exists at a name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Node {
+    pub(super) first_rrset: u32,
+    pub(super) rrset_count: u16,
+    /// Index into the zone's steered owners, plus one; 0 for a name that is not steered.
+    pub(super) steered: u16,
+    pub(super) marks: Marks,
+}
+
+/// What a walk must know of a node without looking at its RRsets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Marks {
+    pub(super) is_cut: bool,
+    pub(super) has_dname: bool,
+    pub(super) has_wildcard: bool,
+}
+
+/// An RRset's piece and what goes with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Rrset {
+    pub(super) rtype: Rtype,
+    pub(super) piece: Piece,
+    /// For CNAME and DNAME the place of the target; for the others that of the additional records, plus one.
+    pub(super) extra: u32,
+}
+
+/// Records in wire format within the zone's pieces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Piece {
+    pub(super) start: u32,
+    pub(super) length: u16,
+    pub(super) pointer_count: u16,
+    pub(super) record_count: u16,
+}
+
+/// Address records that go with an RRset that names hosts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Additional {
+    /// Without these a referral is of no use: the response has them all or has TC set (RFC 9471 3).
+    pub required: Piece,
+    /// These go in when they fit.
+    pub welcome: Piece,
+}
+
+/// A steered name: which service chooses, and the TTL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SteeredOwner {
+    /// Index into the list of services that the zone was compiled with.
+    pub service: u16,
+    /// Seconds.
+    pub ttl: u32,
+}
+
+/// Where a walk down from the apex ended. `below` is how many of the name's leftmost labels lie below the
+/// node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// The name exists.
+    Exact(NodeId),
+    /// It does not; its records are synthesized from this one (RFC 4592 3.3.1).
+    Wildcard(NodeId),
+    /// A zone cut at or above it.
+    Cut {
+        /// The delegated name.
+        node: NodeId,
+        /// Labels of the name below it.
+        below: usize,
+    },
+    /// A DNAME above it.
+    Dname {
+        /// Its owner.
+        node: NodeId,
+        /// Labels of the name below it.
+        below: usize,
+    },
+    /// Neither it nor a wildcard for it exists.
+    Missing,
+}
+
+impl Zone {
+    /// The zone's name.
+    #[must_use]
+    pub fn apex(&self) -> &Name {
+        &self.apex
+    }
+
+    /// SOA SERIAL.
+    #[must_use]
+    pub fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    /// How many names exist, empty non-terminals included.
+    #[must_use]
+    pub fn name_count(&self) -> usize {
+        self.names.len()
+    }
+
+    /// How many labels the apex has.
+    #[must_use]
+    pub fn apex_labels(&self) -> usize {
+        self.apex_labels
+    }
+
+    /// Walks down from the apex towards a name that is at or below it (RFC 1034 4.3.2 step 3).
+    #[inline]
+    #[must_use]
+    pub fn walk(&self, qname: &Qname) -> Walk {
+        let mut node = TOP;
+        let mut below = qname.label_count() - self.apex_labels;
+        loop {
+            let marks = self.nodes[node as usize].marks;
+            if marks.is_cut {
+                return Walk::Cut { node, below };
+            }
+            if below == 0 {
+                return Walk::Exact(node);
+            }
+            if marks.has_dname {
+                return Walk::Dname { node, below };
+            }
+            match self.names.child(node, qname.label(below - 1)) {
+                Some(child) => {
+                    node = child;
+                    below -= 1;
+                }
+                None if marks.has_wildcard => {
+                    return self.names.child(node, b"*").map_or(Walk::Missing, Walk::Wildcard);
+                }
+                None => return Walk::Missing,
+            }
+        }
+    }
+
+    /// The RRset of a type at a node.
+    #[inline]
+    #[must_use]
+    pub fn rrset(&self, node: NodeId, rtype: Rtype) -> Option<&Rrset> {
+        let rrsets = self.rrsets_at(node);
+        // Most names have one or two types; a name with hundreds of them must not be worth attacking.
+        if rrsets.len() <= 8 {
+            rrsets.iter().find(|rrset| rrset.rtype == rtype)
+        } else {
+            rrsets.binary_search_by_key(&rtype, |rrset| rrset.rtype).ok().map(|found| &rrsets[found])
+        }
+    }
+
+    /// All RRsets at a node, by type.
+    #[inline]
+    #[must_use]
+    pub fn rrsets_at(&self, node: NodeId) -> &[Rrset] {
+        let Node { first_rrset, rrset_count, .. } = self.nodes[node as usize];
+        let first = first_rrset as usize;
+        &self.rrsets[first..first + usize::from(rrset_count)]
+    }
+
+    /// Whether and how the node is steered.
+    #[inline]
+    #[must_use]
+    pub fn steered(&self, node: NodeId) -> Option<SteeredOwner> {
+        match self.nodes[node as usize].steered {
+            0 => None,
+            number => Some(self.steered[usize::from(number) - 1]),
+        }
+    }
+
+    /// The SOA, for the authority section of negative answers.
+    #[must_use]
+    pub fn soa(&self) -> &Rrset {
+        &self.rrsets[self.soa as usize]
+    }
+
+    /// Seconds for which a negative answer may be kept: min(SOA TTL, SOA MINIMUM) (RFC 2308 5).
+    #[must_use]
+    pub fn negative_ttl(&self) -> u32 {
+        self.negative_ttl
+    }
+
+    /// Where a CNAME or DNAME points to, uncompressed; the octets after the name are no part of it.
+    #[must_use]
+    pub fn target(&self, rrset: &Rrset) -> &[u8] {
+        let octets = &self.targets[rrset.extra as usize..];
+        &octets[..crate::wire::name::wire_length(octets).unwrap_or(octets.len())]
+    }
+
+    /// The addresses that go with an RRset.
+    #[must_use]
+    pub fn additional(&self, rrset: &Rrset) -> Additional {
+        match rrset.extra {
+            _ if matches!(rrset.rtype, Rtype::CNAME | Rtype::DNAME) => Additional::default(),
+            0 => Additional::default(),
+            number => self.additionals[number as usize - 1],
+        }
+    }
+
+    /// The octets of a piece, and where in them pointers to the apex stand, each in two octets.
+    #[inline]
+    #[must_use]
+    pub fn piece(&self, piece: Piece) -> (&[u8], &[u8]) {
+        let start = piece.start as usize;
+        let end = start + usize::from(piece.length);
+        (&self.pieces[start..end], &self.pieces[end..end + 2 * usize::from(piece.pointer_count)])
+    }
+}
+
+impl Rrset {
+    /// Its type.
+    #[must_use]
+    pub fn rtype(&self) -> Rtype {
+        self.rtype
+    }
+
+    /// Its records.
+    #[must_use]
+    pub fn piece(&self) -> Piece {
+        self.piece
+    }
+}
+
+impl Piece {
+    /// How many records.
+    #[must_use]
+    pub fn record_count(&self) -> u16 {
+        self.record_count
+    }
+}
