@@ -5,6 +5,7 @@ pub mod finding;
 pub mod geo;
 pub mod health;
 pub mod nameserver;
+pub mod reload;
 pub mod site;
 pub mod snapshot;
 pub mod wire;

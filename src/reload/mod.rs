@@ -1,0 +1,3 @@
+//! Notice a change -> build -> swap, or keep the old one and say why.
+
+pub mod watch;

@@ -1,0 +1,232 @@
+//! Notices that files changed.
+//!
+//! The kernel's events only say *look now*: an editor that renames over, a checkout of a thousand files and
+//! a swapped symbolic link all look different in events, and some file systems lose them. What decides is a
+//! look at the files themselves, whenever events have been quiet for a moment, and every few seconds without any.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tracing::{debug, warn};
+
+/// Events must have been quiet for this long: a save is several of them, a checkout thousands.
+const QUIET: Duration = Duration::from_millis(200);
+/// A stream of events that never ends is looked into all the same.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// For events that got lost (network and overlay file systems).
+const LOOK_ANYWAY: Duration = Duration::from_secs(10);
+/// Folders within folders; more is a loop of symbolic links.
+const DEEPEST: usize = 16;
+
+/// Ends the watching when dropped.
+#[derive(Debug)]
+pub struct Watching {
+    events: Sender<Event>,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.events.send(Event::Stop);
+    }
+}
+
+/// What the thread waits for.
+#[derive(Debug, PartialEq, Eq)]
+enum Event {
+    LookNow,
+    Stop,
+}
+
+/// Calls `changed` from a thread of its own, once for each time that anything at or below `roots` is no longer as it
+/// was. A root may be a file, a folder, a symbolic link to either, or nothing yet.
+pub fn watch(roots: Vec<PathBuf>, changed: impl Fn() + Send + 'static) -> std::io::Result<Watching> {
+    let (events, received) = channel();
+    let hints = events.clone();
+    // What is there before the first event counts as known only if it is looked at before this returns.
+    let known = Look::at(&roots);
+    thread::Builder::new()
+        .name("watch".to_owned())
+        .spawn(move || watch_until_dropped(&roots, known, &hints, &received, &changed))?;
+    Ok(Watching { events })
+}
+
+fn watch_until_dropped(
+    roots: &[PathBuf],
+    mut known: Look,
+    hints: &Sender<Event>,
+    received: &Receiver<Event>,
+    changed: &impl Fn(),
+) {
+    let mut _watcher = watch_folders(&known, roots, hints);
+    loop {
+        match received.recv_timeout(LOOK_ANYWAY) {
+            Ok(Event::LookNow) if wait_for_quiet(received) => {}
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(_) | Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let look = Look::at(roots);
+        if look != known {
+            if look.folders != known.folders {
+                _watcher = watch_folders(&look, roots, hints);
+            }
+            known = look;
+            debug!("files changed");
+            changed();
+        }
+    }
+}
+
+/// False when it is time to stop.
+fn wait_for_quiet(received: &Receiver<Event>) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        match received.recv_timeout(QUIET) {
+            Ok(Event::LookNow) => {}
+            Err(RecvTimeoutError::Timeout) => return true,
+            Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+        }
+    }
+    true
+}
+
+/// Asks for events from every folder that was seen, and from those that the roots stand in: the swap of a symbolic link
+/// happens there.
+fn watch_folders(look: &Look, roots: &[PathBuf], hints: &Sender<Event>) -> Option<RecommendedWatcher> {
+    let hints = hints.clone();
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Being read is no change; without this each look would cause the next.
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            let _ = hints.send(Event::LookNow);
+        }
+    });
+    let mut watcher = match watcher {
+        Ok(watcher) => watcher,
+        Err(error) => {
+            warn!("changes of files are noticed only every {} s: {error}", LOOK_ANYWAY.as_secs());
+            return None;
+        }
+    };
+    let parents =
+        roots.iter().filter_map(|root| root.parent()).map(|parent| match parent.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => parent,
+        });
+    for folder in look.folders.keys().map(PathBuf::as_path).chain(parents) {
+        if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+            debug!("no events from {}: {error}", folder.display());
+        }
+    }
+    Some(watcher)
+}
+
+/// What all files under some roots looked like.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Look {
+    files: BTreeMap<PathBuf, Stamp>,
+    /// With device and inode: behind the same path may be another folder by now.
+    folders: BTreeMap<PathBuf, (u64, u64)>,
+}
+
+/// Enough of a file's metadata to tell that it was written again or replaced.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+impl Look {
+    fn at(roots: &[PathBuf]) -> Look {
+        let mut look = Look::default();
+        for root in roots {
+            look.add(root, 0);
+        }
+        look
+    }
+
+    fn add(&mut self, path: &Path, depth: usize) {
+        let Ok(metadata) = fs::metadata(path) else { return };
+        let stamp = Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        };
+        if metadata.is_file() {
+            self.files.insert(path.to_owned(), stamp);
+        } else if metadata.is_dir() && depth < DEEPEST {
+            self.folders.insert(path.to_owned(), (stamp.device, stamp.inode));
+            let mut entries: Vec<PathBuf> =
+                fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+            entries.sort();
+            for entry in entries {
+                self.add(&entry, depth + 1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A folder under watch, and the changes that were noticed.
+    fn watched(root: &Path) -> (Watching, Receiver<()>) {
+        let (noticed, changes) = channel();
+        let watching = watch(vec![root.to_owned()], move || {
+            let _ = noticed.send(());
+        })
+        .unwrap();
+        (watching, changes)
+    }
+
+    fn expect_change(changes: &Receiver<()>) {
+        changes.recv_timeout(Duration::from_secs(30)).expect("the change is noticed");
+    }
+
+    #[test]
+    fn a_file_renamed_over_another_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("zone"), "one").unwrap();
+        let (_watching, changes) = watched(folder.path());
+        fs::write(folder.path().join("zone~"), "two").unwrap();
+        fs::rename(folder.path().join("zone~"), folder.path().join("zone")).unwrap();
+        expect_change(&changes);
+    }
+
+    #[test]
+    fn a_symbolic_link_that_is_swapped_is_a_change_and_its_new_folder_is_watched() {
+        let folder = tempfile::tempdir().unwrap();
+        for release in ["1", "2"] {
+            fs::create_dir(folder.path().join(release)).unwrap();
+            fs::write(folder.path().join(release).join("zone"), "same").unwrap();
+        }
+        let root = folder.path().join("current");
+        symlink("1", &root).unwrap();
+        let (_watching, changes) = watched(&root);
+        symlink("2", folder.path().join("next")).unwrap();
+        fs::rename(folder.path().join("next"), &root).unwrap();
+        expect_change(&changes);
+        fs::write(folder.path().join("2").join("zone"), "another").unwrap();
+        expect_change(&changes);
+    }
+
+    #[test]
+    fn a_folder_that_comes_later_is_noticed_with_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("zones");
+        let (_watching, changes) = watched(&root);
+        fs::create_dir(&root).unwrap();
+        expect_change(&changes);
+        fs::write(root.join("zone"), "one").unwrap();
+        expect_change(&changes);
+    }
+}
