@@ -64,16 +64,19 @@ fn watch_until_dropped(
     changed: &impl Fn(),
 ) {
     let mut _watcher = watch_folders(&known, roots, hints);
+    let mut wait = Duration::ZERO; // what changed before the watcher stood gave no event
     loop {
-        match received.recv_timeout(LOOK_ANYWAY) {
+        match received.recv_timeout(wait) {
             Ok(Event::LookNow) if wait_for_quiet(received) => {}
             Err(RecvTimeoutError::Timeout) => {}
             Ok(_) | Err(RecvTimeoutError::Disconnected) => return,
         }
         let look = Look::at(roots);
+        wait = LOOK_ANYWAY;
         if look != known {
             if look.folders != known.folders {
                 _watcher = watch_folders(&look, roots, hints);
+                wait = Duration::ZERO;
             }
             known = look;
             debug!("files changed");
