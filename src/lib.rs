@@ -9,4 +9,5 @@ pub mod reload;
 pub mod site;
 pub mod snapshot;
 pub mod wire;
+pub mod yaml;
 pub mod zone;

@@ -3,21 +3,23 @@
 pub mod country;
 pub mod place;
 pub mod read;
+mod record;
 pub mod special;
 
 pub use country::{Continent, Country};
 pub use place::{Coordinates, Place};
+pub use read::Databases;
 
 /// What an address space is known to hold: read by `catchment::compile` once per load, never per query.
 ///
 /// The databases implement it; tests implement it over a list.
 pub trait Geography: Sync {
-    /// Every block of IPv4 addresses from `first` to `last` that something is known of, in ascending order and
-    /// without overlap. Adjacent blocks may have equal records.
-    fn walk_v4(&self, first: u32, last: u32, each: &mut dyn FnMut(Block<u32>));
+    /// Every block of IPv4 addresses within `prefix` (first address and length) that something is known of, in
+    /// ascending order and without overlap, cut at the prefix. Adjacent blocks may have equal records.
+    fn walk_v4(&self, prefix: (u32, u8), each: &mut dyn FnMut(Block<u32>));
 
-    /// The same for IPv6. The blocks that embed IPv4 addresses ([`special::embedded`]) are not among them.
-    fn walk_v6(&self, first: u128, last: u128, each: &mut dyn FnMut(Block<u128>));
+    /// The same for IPv6, where only global unicast space, 2000::/3, is ever asked for.
+    fn walk_v6(&self, prefix: (u128, u8), each: &mut dyn FnMut(Block<u128>));
 
     /// What the records of a block say. The same pair always gives the same place.
     fn place(&self, records: Records) -> Place;

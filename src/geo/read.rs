@@ -1,1 +1,414 @@
-//! MMDB files: every vendor's schema, told apart by what the records contain.
+//! MMDB files: read whole, walked once when catchments are compiled, then dropped.
+//!
+//! Never mapped into memory: whoever truncates a mapped file kills the process that reads it. A damaged file
+//! is refused, in bounded time: it may claim 2^32 networks in 200 octets.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use foldhash::fast::FixedState;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use maxminddb::{Reader, WithinOptions};
+
+use super::record::Value;
+use super::{Block, Geography, Place, Records};
+use crate::finding::Findings;
+
+/// A full city database has 140 MB; what is this large is something else.
+const LARGEST_FILE: u64 = 4 << 30;
+/// Files below this many nodes are walked whole when they are opened, so that damage is told then.
+const SMALL: u32 = 100_000;
+
+/// The files in the order in which they are asked.
+#[derive(Debug, Default)]
+pub struct Databases {
+    files: Vec<Database>,
+}
+
+/// What one file says of an address.
+#[derive(Clone, Debug)]
+pub struct Match {
+    /// The file.
+    pub path: PathBuf,
+    /// The network that has the record.
+    pub network: IpNetwork,
+    /// What the record says.
+    pub place: Place,
+}
+
+/// What a file says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The file.
+    pub path: PathBuf,
+    /// Its own words for what it is.
+    pub kind: String,
+    /// When it was made, in seconds since 1970.
+    pub build_epoch: u64,
+}
+
+struct Database {
+    path: PathBuf,
+    reader: Reader<Vec<u8>>,
+    records: Mutex<Decoded>,
+    networks_left: AtomicU64,
+    is_damaged: AtomicBool,
+}
+
+/// Each record of a file, decoded once however many networks share it.
+#[derive(Default)]
+struct Decoded {
+    places: Vec<Place>,
+    /// From the record's offset in the file to the place's index.
+    by_offset: HashMap<usize, Known, FixedState>,
+}
+
+/// A record that was decoded: where its place is, and what it is good for.
+#[derive(Clone, Copy)]
+struct Known {
+    index: u32,
+    has_place: bool,
+    has_asn: bool,
+}
+
+impl Databases {
+    /// Opens files, and the `*.mmdb` files of folders by name. What cannot be read is a finding, and the rest is
+    /// opened all the same.
+    pub fn open(paths: &[PathBuf], findings: &mut Findings) -> Databases {
+        let mut files = Vec::new();
+        for path in list(paths, findings) {
+            match Database::open(&path) {
+                Ok(file) => files.push(file),
+                Err(reason) => findings.unreadable(&path, reason),
+            }
+        }
+        Databases { files }
+    }
+
+    /// Whether there is no file at all: rules and the written order of sites decide.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// What each file says of itself.
+    #[must_use]
+    pub fn about(&self) -> Vec<About> {
+        let about = |file: &Database| About {
+            path: file.path.clone(),
+            kind: file.reader.metadata().database_type.clone(),
+            build_epoch: file.reader.metadata().build_epoch,
+        };
+        self.files.iter().map(about).collect()
+    }
+
+    /// Files that turned out to be damaged while they were walked.
+    #[must_use]
+    pub fn damaged(&self) -> Vec<PathBuf> {
+        let damaged = |file: &&Database| file.is_damaged.load(Ordering::Relaxed);
+        self.files.iter().filter(damaged).map(|file| file.path.clone()).collect()
+    }
+
+    /// What each file that knows an address says of it.
+    #[must_use]
+    pub fn matches(&self, address: IpAddr) -> Vec<Match> {
+        let of_file = |file: &Database| {
+            let found = file.reader.lookup(address).ok()?;
+            let network = found.network().ok().filter(|network| network.is_ipv4() == address.is_ipv4())?;
+            let place = found.decode::<Value>().ok()??.into_place();
+            Some(Match { path: file.path.clone(), network, place })
+        };
+        self.files.iter().filter_map(of_file).collect()
+    }
+
+    /// All files together: the country group from the first that knows it, the ASN likewise.
+    #[must_use]
+    pub fn locate(&self, address: IpAddr) -> Place {
+        let mut matches = self.matches(address);
+        let asn = matches.iter().find_map(|found| found.place.asn);
+        let known = matches.iter().position(|found| found.place.is_known());
+        Place { asn, ..known.map(|index| matches.swap_remove(index).place).unwrap_or_default() }
+    }
+
+    fn walk(&self, network: IpNetwork, last: u128, each: &mut dyn FnMut(Block<u128>)) {
+        let mut layers: Vec<Layer<'_>> = self
+            .files
+            .iter()
+            .enumerate()
+            .filter_map(|(index, file)| Layer::new(index, file, network, last))
+            .collect();
+        match layers.as_mut_slice() {
+            // One file needs no sweep, and is the usual case.
+            [layer] => {
+                while let Some(run) = layer.next() {
+                    each(run);
+                }
+            }
+            layers => sweep(layers, each),
+        }
+    }
+}
+
+impl Geography for Databases {
+    fn walk_v4(&self, (first, length): (u32, u8), each: &mut dyn FnMut(Block<u32>)) {
+        let Ok(network) = Ipv4Network::new(Ipv4Addr::from(first), length) else { return };
+        let last = u128::from(first | u32::MAX.checked_shr(u32::from(length)).unwrap_or(0));
+        self.walk(network.into(), last, &mut |block| {
+            each(Block { first: block.first as u32, last: block.last as u32, records: block.records });
+        });
+    }
+
+    fn walk_v6(&self, (first, length): (u128, u8), each: &mut dyn FnMut(Block<u128>)) {
+        let Ok(network) = Ipv6Network::new(Ipv6Addr::from(first), length) else { return };
+        let last = first | u128::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+        self.walk(network.into(), last, each);
+    }
+
+    fn place(&self, records: Records) -> Place {
+        let place = self.decoded(records.place).unwrap_or_default();
+        Place { asn: self.decoded(records.asn).and_then(|place| place.asn), ..place }
+    }
+}
+
+impl Databases {
+    fn decoded(&self, record: u64) -> Option<Place> {
+        let record = record.checked_sub(1)?;
+        let records = self.files.get((record >> 32) as usize)?.lock();
+        records.places.get(record as u32 as usize).cloned()
+    }
+}
+
+/// One file's blocks within one prefix, in order.
+struct Layer<'d> {
+    index: usize,
+    file: &'d Database,
+    networks: maxminddb::Within<'d, Vec<u8>>,
+    /// What this walk has seen: most networks share a record with one not far before.
+    seen: HashMap<usize, Known, FixedState>,
+    is_v4: bool,
+    first: u128,
+    last: u128,
+    count: u64,
+}
+
+impl Drop for Layer<'_> {
+    fn drop(&mut self) {
+        let left = &self.file.networks_left;
+        let _ =
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(self.count)));
+    }
+}
+
+impl<'d> Layer<'d> {
+    fn new(index: usize, file: &'d Database, network: IpNetwork, last: u128) -> Option<Layer<'d>> {
+        let networks = file.reader.within(network, WithinOptions::default()).ok()?;
+        let first = match network {
+            IpNetwork::V4(network) => u128::from(u32::from(network.network())),
+            IpNetwork::V6(network) => u128::from(network.network()),
+        };
+        Some(Layer {
+            index,
+            file,
+            networks,
+            seen: HashMap::default(),
+            is_v4: network.is_ipv4(),
+            first,
+            last,
+            count: 0,
+        })
+    }
+
+    fn next(&mut self) -> Option<Block<u128>> {
+        loop {
+            // What is counted here is taken from the file's own bound when the walk ends: two threads that counted every
+            // network in one place would spend half of their time on that.
+            self.count += 1;
+            if self.count > self.file.networks_left.load(Ordering::Relaxed) {
+                self.file.is_damaged.store(true, Ordering::Relaxed);
+                return None;
+            }
+            let Ok(found) = self.networks.next()? else {
+                self.file.is_damaged.store(true, Ordering::Relaxed);
+                return None;
+            };
+            let (Some(offset), Ok(network)) = (found.offset(), found.network()) else { continue };
+            let (first, last) = match network {
+                IpNetwork::V4(network) if self.is_v4 => {
+                    (u128::from(u32::from(network.network())), u128::from(u32::from(network.broadcast())))
+                }
+                IpNetwork::V6(network) if !self.is_v4 => {
+                    (u128::from(network.network()), u128::from(network.broadcast()))
+                }
+                // A file without IPv4 answers for an IPv4 address with what it has for the IPv6 block around zero.
+                _ => continue,
+            };
+            let known = match self.seen.get(&offset) {
+                Some(known) => *known,
+                None => {
+                    let known = self.file.know(offset, || found.decode::<Value>().ok().flatten());
+                    self.seen.insert(offset, known);
+                    known
+                }
+            };
+            let record = ((self.index as u64) << 32 | u64::from(known.index)) + 1;
+            let records = Records {
+                place: if known.has_place { record } else { 0 },
+                asn: if known.has_asn { record } else { 0 },
+            };
+            if records != Records::default() {
+                return Some(Block { first: first.max(self.first), last: last.min(self.last), records });
+            }
+        }
+    }
+}
+
+/// Lays files over each other: at every address the first that knows it.
+fn sweep(layers: &mut [Layer<'_>], each: &mut dyn FnMut(Block<u128>)) {
+    let mut current: Vec<Option<Block<u128>>> = layers.iter_mut().map(Layer::next).collect();
+    let Some(mut at) = current.iter().flatten().map(|block| block.first).min() else { return };
+    loop {
+        let mut records = Records::default();
+        let mut end = u128::MAX;
+        for block in current.iter().flatten() {
+            if block.first > at {
+                end = end.min(block.first - 1);
+                continue;
+            }
+            end = end.min(block.last);
+            let or = |known: u64, other: u64| if known == 0 { other } else { known };
+            records = Records {
+                place: or(records.place, block.records.place),
+                asn: or(records.asn, block.records.asn),
+            };
+        }
+        if current.iter().all(Option::is_none) {
+            return;
+        }
+        if records != Records::default() {
+            each(Block { first: at, last: end, records });
+        }
+        let Some(next) = end.checked_add(1) else { return };
+        at = next;
+        for (block, layer) in current.iter_mut().zip(layers.iter_mut()) {
+            while block.is_some_and(|block| block.last < at) {
+                *block = layer.next();
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.path.display())
+    }
+}
+
+impl Database {
+    fn open(path: &Path) -> Result<Database, String> {
+        let reader =
+            Reader::from_source(read_whole(path)?).map_err(|error| format!("no MMDB file: {error}"))?;
+        let node_count = reader.metadata().node_count;
+        // A tree of n nodes has n + 1 leaves; each prefix that is walked on its own may meet one leaf again.
+        let most = u64::from(node_count) * 2 + 2;
+        let file = Database {
+            path: path.to_owned(),
+            reader,
+            records: Mutex::default(),
+            networks_left: AtomicU64::new(most),
+            is_damaged: AtomicBool::new(false),
+        };
+        if node_count <= SMALL {
+            file.walk_whole()?;
+        }
+        file.networks_left.store(most * 4 + (1 << 16), Ordering::Relaxed);
+        Ok(file)
+    }
+
+    fn walk_whole(&self) -> Result<(), String> {
+        let most = self.networks_left.load(Ordering::Relaxed);
+        let networks = self.reader.networks(WithinOptions::default()).map_err(|error| error.to_string())?;
+        let mut count: u64 = 0;
+        for network in networks {
+            let found = network.map_err(|error| format!("damaged: {error}"))?;
+            count += 1;
+            if count > most {
+                return Err(format!(
+                    "damaged: it lists more networks than its {} nodes can hold",
+                    self.reader.metadata().node_count
+                ));
+            }
+            // A record that cannot be decoded is no location, unless there is nothing behind it at all.
+            let _ = found.offset().map(|offset| self.know(offset, || found.decode::<Value>().ok().flatten()));
+        }
+        let records = self.lock();
+        if !records.by_offset.is_empty()
+            && records.by_offset.values().all(|known| !known.has_place && !known.has_asn)
+        {
+            return Err("none of its records tells a country, coordinates or an ASN".to_owned());
+        }
+        Ok(())
+    }
+
+    fn know(&self, offset: usize, decode: impl FnOnce() -> Option<Value>) -> Known {
+        let mut records = self.lock();
+        if let Some(known) = records.by_offset.get(&offset) {
+            return *known;
+        }
+        let place = decode().map(Value::into_place).unwrap_or_default();
+        let known = Known {
+            index: records.places.len() as u32,
+            has_place: place.is_known(),
+            has_asn: place.asn.is_some(),
+        };
+        records.places.push(place);
+        records.by_offset.insert(offset, known);
+        known
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Decoded> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Regular files only: opening a FIFO would wait for ever.
+fn read_whole(path: &Path) -> Result<Vec<u8>, String> {
+    let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("no regular file".to_owned());
+    }
+    if metadata.len() > LARGEST_FILE {
+        return Err(format!("larger than {} GiB", LARGEST_FILE >> 30));
+    }
+    let file = fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut octets = Vec::with_capacity(metadata.len() as usize);
+    file.take(LARGEST_FILE).read_to_end(&mut octets).map_err(|error| error.to_string())?;
+    Ok(octets)
+}
+
+fn list(paths: &[PathBuf], findings: &mut Findings) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        match fs::read_dir(path) {
+            Ok(entries) => {
+                let mut found: Vec<PathBuf> = entries
+                    .flatten()
+                    .map(|entry| entry.path())
+                    .filter(|path| path.extension().is_some_and(|extension| extension == "mmdb"))
+                    .collect();
+                found.sort();
+                files.extend(found);
+            }
+            Err(error) => findings.unreadable(path, error.to_string()),
+        }
+    }
+    files
+}

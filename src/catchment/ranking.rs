@@ -1,0 +1,246 @@
+//! The order of a service's sites for one place.
+
+use std::collections::HashMap;
+
+use crate::catchment::{Ranking, RankingId};
+use crate::geo::{Coordinates, Place};
+use crate::site::cost::{UnitVector, cost};
+use crate::site::{Near, RuleAction, Service};
+
+/// How many sites of a ranking are exact at least (meaning 6): with so many down at once, the order of the others is
+/// nobody's trouble.
+pub const EXACT: usize = 8;
+
+/// What makes two clients' orders of sites the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Order {
+    /// Sites, best first.
+    pub exact: Vec<u16>,
+    /// Whether the others follow, in order of distance from the first.
+    pub has_rest: bool,
+    /// How many of `exact` share the client.
+    pub near: u8,
+    /// A rule denies the client.
+    pub denied: bool,
+    /// The special block that the address lies in, from 1, where no `subnet` rule names it.
+    pub special: u32,
+}
+
+/// A service, made ready for many places to be asked about.
+#[derive(Debug)]
+pub struct Ranker<'s> {
+    service: &'s Service,
+    /// Sites with a location, in order of their names, so that the first of equals wins.
+    vectors: Vec<(u16, UnitVector, f64)>,
+    /// Sites without one, likewise.
+    nowhere: Vec<u16>,
+    has_handicaps: bool,
+}
+
+impl<'s> Ranker<'s> {
+    /// Prepares a service.
+    #[must_use]
+    pub fn new(service: &'s Service) -> Ranker<'s> {
+        let mut by_name: Vec<u16> = (0..service.sites.len() as u16).collect();
+        by_name.sort_by(|a, b| service.sites[usize::from(*a)].name.cmp(&service.sites[usize::from(*b)].name));
+        let location = |site: u16| service.sites[usize::from(site)].location;
+        let vector = |site: u16| {
+            let handicap = service.sites[usize::from(site)].handicap_km;
+            location(site).map(|location| (site, UnitVector::new(location), handicap))
+        };
+        Ranker {
+            service,
+            vectors: by_name.iter().filter_map(|&site| vector(site)).collect(),
+            nowhere: by_name.iter().copied().filter(|&site| location(site).is_none()).collect(),
+            has_handicaps: service.sites.iter().any(|site| site.handicap_km != 0.0),
+        }
+    }
+
+    /// The order for a place, of which `rule` is the first that matched.
+    #[must_use]
+    pub fn rank(&self, place: &Place, rule: Option<usize>) -> Order {
+        let action = rule.and_then(|rule| self.service.rules.get(rule)).map(|rule| &rule.action);
+        let (first, only) = match action {
+            Some(RuleAction::Deny) => return Order { denied: true, ..Order::default() },
+            Some(RuleAction::Sites { sites, only }) => (sites.as_slice(), *only),
+            None => (&[][..], false),
+        };
+        let mut exact: Vec<u16> = first.to_vec();
+        let count = self.service.sites.len();
+        let mut near = u8::from(!exact.is_empty());
+        match place.point() {
+            _ if only => {}
+            Some(point) => {
+                let wanted = EXACT.max(exact.len());
+                self.extend_by_cost(point, wanted, &mut exact);
+                if first.is_empty() {
+                    near = self.count_near(point, &exact);
+                }
+            }
+            None if first.is_empty() => {
+                exact.extend(0..count as u16);
+                near = u8::from(count > 0);
+            }
+            None => {}
+        }
+        Order { has_rest: !only && exact.len() < count, exact, near, denied: false, special: 0 }
+    }
+
+    /// All sites in order of distance from one of them, itself first.
+    #[must_use]
+    pub fn by_distance_from(&self, site: u16) -> Vec<u16> {
+        let mut order = vec![site];
+        match self.service.sites[usize::from(site)].location {
+            Some(point) => {
+                let from = UnitVector::new(point);
+                let mut others: Vec<_> = self.vectors.iter().filter(|(other, ..)| *other != site).collect();
+                others.sort_by(|a, b| from.closeness(&b.1).total_cmp(&from.closeness(&a.1)));
+                order.extend(others.into_iter().map(|(other, ..)| *other));
+                order.extend(self.nowhere.iter().filter(|other| **other != site));
+            }
+            None => order.extend((0..self.service.sites.len() as u16).filter(|other| *other != site)),
+        }
+        order
+    }
+
+    /// Fills up with the cheapest sites that are not in yet.
+    fn extend_by_cost(&self, point: Coordinates, wanted: usize, exact: &mut Vec<u16>) {
+        let from = UnitVector::new(point);
+        let given = exact.len();
+        let mut best = [(f64::INFINITY, 0_u16); EXACT];
+        let room = (wanted - given).min(EXACT);
+        let mut count = 0;
+        for (site, vector, handicap) in &self.vectors {
+            let cost = if self.has_handicaps { from.km(vector) + handicap } else { -from.closeness(vector) };
+            // Equal costs keep the order of names: only what is strictly cheaper moves ahead.
+            if room == 0 || (count == room && cost >= best[room - 1].0) || exact[..given].contains(site) {
+                continue;
+            }
+            let place = best[..count].iter().position(|(other, _)| cost < *other).unwrap_or(count);
+            count = (count + 1).min(room);
+            best[place..count].rotate_right(1);
+            best[place] = (cost, *site);
+        }
+        exact.extend(best[..count].iter().map(|(_, site)| *site));
+        let left = wanted.saturating_sub(exact.len());
+        let nowhere = self.nowhere.iter().filter(|site| !exact.contains(site)).take(left).copied();
+        exact.extend(nowhere.collect::<Vec<_>>());
+    }
+
+    fn count_near(&self, point: Coordinates, exact: &[u16]) -> u8 {
+        let Some(near) = self.service.near else { return u8::from(!exact.is_empty()) };
+        let costs: Vec<f64> = exact
+            .iter()
+            .map_while(|&site| cost(point, &self.service.sites[usize::from(site)]).map(|cost| cost.cost))
+            .collect();
+        let Some(&nearest) = costs.first() else { return u8::from(!exact.is_empty()) };
+        let limit = match near {
+            Near::Kilometres(kilometres) => nearest + kilometres,
+            Near::Fraction(fraction) => nearest * (1.0 + fraction),
+        };
+        costs.iter().take_while(|cost| **cost <= limit).count().max(1) as u8
+    }
+}
+
+/// The distinct rankings of one service.
+#[derive(Debug, Default)]
+pub struct Rankings {
+    entries: Vec<Entry>,
+    sites: Vec<u16>,
+    /// By the first site: all sites by distance from it.
+    rests: Vec<Box<[u16]>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    start: u32,
+    length: u16,
+    near: u8,
+    has_rest: bool,
+    denied: bool,
+    special: bool,
+}
+
+impl Rankings {
+    /// Stores orders; the n-th becomes ranking n.
+    #[must_use]
+    pub fn new(service: &Service, orders: &[Order]) -> Rankings {
+        let mut rankings = Rankings::default();
+        if orders.iter().any(|order| order.has_rest) {
+            let ranker = Ranker::new(service);
+            let sites = 0..service.sites.len() as u16;
+            rankings.rests = sites.map(|site| ranker.by_distance_from(site).into()).collect();
+        }
+        for order in orders {
+            rankings.entries.push(Entry {
+                start: rankings.sites.len() as u32,
+                length: order.exact.len() as u16,
+                near: order.near,
+                has_rest: order.has_rest,
+                denied: order.denied,
+                special: order.special != 0,
+            });
+            rankings.sites.extend_from_slice(&order.exact);
+        }
+        rankings
+    }
+
+    /// A ranking by its number.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, id: RankingId) -> Ranking<'_> {
+        let entry = self.entries[id.0 as usize];
+        let start = entry.start as usize;
+        let exact = &self.sites[start..start + usize::from(entry.length)];
+        let rest = match exact.first() {
+            Some(&first) if entry.has_rest => &*self.rests[usize::from(first)],
+            _ => &[],
+        };
+        Ranking { exact, rest, near: entry.near, denied: entry.denied, special: entry.special }
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Octets of memory.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let rests: usize = self.rests.iter().map(|rest| rest.len() * 2).sum();
+        self.entries.len() * size_of::<Entry>() + self.sites.len() * 2 + rests
+    }
+}
+
+/// Numbers equal things alike, from 0.
+#[derive(Debug)]
+pub(super) struct Interner<T> {
+    numbers: HashMap<T, u32, foldhash::fast::FixedState>,
+}
+
+impl<T> Default for Interner<T> {
+    fn default() -> Interner<T> {
+        Interner { numbers: HashMap::default() }
+    }
+}
+
+impl<T: std::hash::Hash + Eq> Interner<T> {
+    pub(super) fn number(&mut self, thing: T) -> u32 {
+        let next = self.numbers.len() as u32;
+        *self.numbers.entry(thing).or_insert(next)
+    }
+
+    /// All things, the n-th at place n.
+    pub(super) fn into_list(self) -> Vec<T> {
+        let mut list: Vec<(T, u32)> = self.numbers.into_iter().collect();
+        list.sort_unstable_by_key(|(_, number)| *number);
+        list.into_iter().map(|(thing, _)| thing).collect()
+    }
+}

@@ -1,0 +1,73 @@
+//! RDATA: presentation format to wire format and back, for every type of the field.
+//!
+//! A type is a row of [`Field`]s; reading, printing and finding names all walk that row. What has no row is read and
+//! printed in the form for unknown types (RFC 3597 5), which every type may be written in.
+
+use std::fmt;
+
+use crate::wire::Rtype;
+
+mod fields;
+mod print;
+mod read;
+mod svcb;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use fields::{Field, fields};
+pub use print::print;
+pub use read::{check, parse, parse_period, text_to_strings};
+
+/// Why a text is no RDATA of its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RdataError {
+    /// Octets from the start of the text to the word that is wrong.
+    pub offset: usize,
+    /// What is wrong and what was expected.
+    pub text: String,
+}
+
+impl fmt::Display for RdataError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for RdataError {}
+
+/// Where domain names begin in well-formed, uncompressed RDATA.
+#[must_use]
+pub fn names(rtype: Rtype, rdata: &[u8]) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    for field in fields(rtype).unwrap_or_default() {
+        if *field == Field::Name {
+            found.push(at);
+        }
+        match field.length(&rdata[at..]) {
+            Some(length) => at += length,
+            None => break,
+        }
+    }
+    found
+}
+
+/// Whether names in a type's RDATA may be compressed: only in the types of RFC 1035 (RFC 3597 4).
+#[must_use]
+pub fn may_be_compressed(rtype: Rtype) -> bool {
+    matches!(
+        rtype,
+        Rtype::NS
+            | Rtype::MD
+            | Rtype::MF
+            | Rtype::CNAME
+            | Rtype::SOA
+            | Rtype::MB
+            | Rtype::MG
+            | Rtype::MR
+            | Rtype::PTR
+            | Rtype::MINFO
+            | Rtype::MX
+    )
+}
