@@ -199,6 +199,11 @@ impl Rankings {
         Ranking { exact, rest, near: entry.near, denied: entry.denied, special: entry.special }
     }
 
+    /// All, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = Ranking<'_>> {
+        (0..self.entries.len() as u32).map(|number| self.get(RankingId(number)))
+    }
+
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {

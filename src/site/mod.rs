@@ -11,6 +11,7 @@ use crate::wire::Rtype;
 
 pub mod compile;
 pub mod cost;
+pub mod read;
 pub mod rules;
 
 /// A place that serves the user's content.

@@ -13,6 +13,7 @@ pub mod master;
 pub mod name_tree;
 pub mod records;
 pub mod tree;
+pub mod yaml;
 
 pub use records::Records;
 pub use tree::Zone;
