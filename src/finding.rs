@@ -172,6 +172,11 @@ impl Findings {
         self.list.extend(other.list);
     }
 
+    /// By file and place.
+    pub fn sort(&mut self) {
+        self.list.sort_by(|a, b| (&a.path, a.line, a.column).cmp(&(&b.path, b.line, b.column)));
+    }
+
     /// Whether anything found stops the file from being served.
     #[must_use]
     pub fn has_errors(&self) -> bool {

@@ -1,6 +1,7 @@
 //! meridian: authoritative DNS that answers with the nearest healthy site.
 
 pub mod catchment;
+pub mod config;
 pub mod finding;
 pub mod geo;
 pub mod health;

@@ -69,7 +69,7 @@ pub struct Layout {
 pub struct Target {
     /// Whom to ask.
     pub address: IpAddr,
-    /// Never empty: an address without checks needs no slot, it is up.
+    /// Empty for an address that nobody checks: unknown, and so up, until an operator says otherwise.
     pub checks: Arc<[Check]>,
 }
 
@@ -107,7 +107,7 @@ impl Board {
         &self.layout
     }
 
-    /// Slots that the board does not have are up: an address without a check.
+    /// Slots that the board does not have are up: records that are no addresses.
     #[must_use]
     pub fn verdict(&self, slot: u32) -> Verdict {
         self.verdicts

@@ -9,7 +9,7 @@ use crate::catchment::{Catchments, Ranking};
 use crate::health::board::{Board, Share, Verdict};
 use crate::nameserver::client::{Client, Position};
 use crate::nameserver::lookup::SteeredLookup;
-use crate::site::compile::{CompiledService, SiteRecord, TypeIndex, UNCHECKED, WhenAllDown};
+use crate::site::compile::{CompiledService, SiteRecord, TypeIndex, NO_ADDRESS, WhenAllDown};
 
 /// The most sites that one answer holds, whatever `sites_per_answer` says.
 pub const MOST_SITES: usize = 16;
@@ -226,7 +226,7 @@ impl Chooser<'_> {
         let records = self.service.records(self.rtype, site);
         match records.first() {
             None => false,
-            Some(first) if first.verdict == UNCHECKED => self.is_alive(site),
+            Some(first) if first.verdict == NO_ADDRESS => self.is_alive(site),
             Some(_) => {
                 let up = records.iter().filter(|record| self.verdict(record).is_served()).count();
                 up >= self.service.min_up.min(records.len())

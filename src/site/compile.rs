@@ -13,8 +13,8 @@ use crate::site::{AllDown, Service, SiteRrset};
 use crate::wire::{Rtype, number};
 use crate::zone::compile::QNAME_POINTER;
 
-/// The slot of what is not checked: boards have no such slot, and so call it up.
-pub const UNCHECKED: u32 = u32::MAX;
+/// The slot of what is no address: boards have no such slot, and so call it up.
+pub const NO_ADDRESS: u32 = u32::MAX;
 
 /// A service as the query path reads it. The indexes of sites are those of the service.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ struct Span {
 pub struct SiteRecord {
     start: u32,
     length: u16,
-    /// Of the address that it holds; `UNCHECKED` for any other record.
+    /// Of the address that it holds; [`NO_ADDRESS`] for any other record.
     pub verdict: u32,
 }
 
@@ -157,9 +157,6 @@ struct Slots {
 
 impl Slots {
     fn target(&mut self, address: IpAddr, service: &Service) -> u32 {
-        if service.checks.is_empty() {
-            return UNCHECKED;
-        }
         let target = Target { address, checks: service.checks.clone().into() };
         *self.targets.entry(target.clone()).or_insert_with(|| {
             self.layout.targets.push(target);
@@ -249,7 +246,7 @@ impl<'a> Compiler<'a> {
             for rdata in &rrset.rdatas {
                 let verdict = match address(rrset.rtype, rdata) {
                     Some(address) if checked => self.slots.target(address, self.service),
-                    _ => UNCHECKED,
+                    _ => NO_ADDRESS,
                 };
                 self.add_record(rrset.rtype, rdata, verdict);
             }

@@ -8,9 +8,11 @@ use crate::finding::{At, Source};
 use crate::site::Service;
 use crate::wire::{Name, Rtype};
 
+pub mod check;
 pub mod compile;
 pub mod master;
 pub mod name_tree;
+pub mod read;
 pub mod records;
 pub mod tree;
 pub mod yaml;

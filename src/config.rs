@@ -1,0 +1,157 @@
+//! `meridian.yaml`: as written, then as meant.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::finding::{Findings, Source};
+use crate::yaml::{self, Content, Mapping, Node};
+
+/// The file that is read when no other is named.
+pub const DEFAULT_PATH: &str = "meridian.yaml";
+
+/// What the whole server is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where it listens, UDP and TCP.
+    pub listen: Vec<SocketAddr>,
+    /// The folder of zones.
+    pub zones: PathBuf,
+    /// MMDB files, and folders of them.
+    pub geodb: Vec<PathBuf>,
+    /// The control socket.
+    pub control: PathBuf,
+    /// Serials that were served, kept across restarts.
+    pub state: PathBuf,
+    /// UDP threads; 0 is one per core.
+    pub workers: usize,
+}
+
+impl Default for Config {
+    /// Serves the zones of the folder that one stands in, on loopback.
+    fn default() -> Config {
+        Config {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 5300))],
+            zones: PathBuf::from("zones"),
+            geodb: vec![PathBuf::from("geodb")],
+            control: PathBuf::from("run/meridian.sock"),
+            state: PathBuf::from("run"),
+            workers: 0,
+        }
+    }
+}
+
+const KEYS: [&str; 6] = ["listen", "zones", "geodb", "control", "state", "workers"];
+
+impl Config {
+    /// Reads a file; the default where none is named and there is none.
+    ///
+    /// Relative paths are taken from the folder that the file stands in.
+    pub fn read(path: Option<&Path>, findings: &mut Findings) -> Config {
+        let (path, is_named) = match path {
+            Some(path) => (path, true),
+            None => (Path::new(DEFAULT_PATH), false),
+        };
+        match fs::read_to_string(path) {
+            Ok(text) => Config::parse(&Source::new(path, text), findings),
+            Err(error) if is_named || error.kind() != std::io::ErrorKind::NotFound => {
+                findings.unreadable(path, error.to_string());
+                Config::default()
+            }
+            Err(_) => Config::default(),
+        }
+    }
+
+    fn parse(source: &std::sync::Arc<Source>, findings: &mut Findings) -> Config {
+        let mut config = Config::default();
+        if source.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return config;
+        }
+        let Some(root) = yaml::read(source, findings) else { return config };
+        let Some(mapping) = root.mapping("listen, zones, geodb, ...", findings) else { return config };
+        mapping.know_only(&KEYS, findings);
+        let folder = source.path.parent().unwrap_or(Path::new(""));
+        let path = |key: &str, default: &Path, findings: &mut Findings| match mapping.get(key) {
+            Some(node) => node.text("a path", findings).map_or_else(PathBuf::new, |text| folder.join(text)),
+            None => folder.join(default),
+        };
+        config.zones = path("zones", &config.zones, findings);
+        config.control = path("control", &config.control, findings);
+        config.state = path("state", &config.state, findings);
+        config.geodb = match mapping.get("geodb") {
+            Some(node) => node
+                .items()
+                .iter()
+                .filter_map(|item| item.text("an MMDB file, or a folder of them", findings))
+                .map(|text| folder.join(text))
+                .collect(),
+            None => config.geodb.iter().map(|path| folder.join(path)).collect(),
+        };
+        if let Some(node) = mapping.get("listen") {
+            config.listen = node.items().iter().filter_map(|item| read_listener(item, findings)).collect();
+            if config.listen.is_empty() && !findings.has_errors() {
+                findings.error(&node.at, "listen: needs at least one address");
+            }
+        }
+        config.workers =
+            mapping.get("workers").and_then(|node| node.number(0, 1024, findings)).unwrap_or(config.workers);
+        config
+    }
+}
+
+fn read_listener(node: &Node, findings: &mut Findings) -> Option<SocketAddr> {
+    let address = match &node.content {
+        Content::Mapping(entries) => {
+            let mapping = Mapping { at: &node.at, entries };
+            mapping.know_only(&["address"], findings);
+            match mapping.get("address") {
+                Some(address) => address,
+                None => {
+                    findings.error(&node.at, "address: is missing");
+                    return None;
+                }
+            }
+        }
+        _ => node,
+    };
+    let text = address.text("an address and a port such as 192.0.2.53:53", findings)?;
+    let parsed = text.parse().ok();
+    if parsed.is_none() {
+        findings.error(
+            &address.at,
+            format!("\"{text}\" is no address with a port such as 192.0.2.53:53 or [2001:db8::53]:53"),
+        );
+    }
+    parsed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> (Config, String) {
+        let mut findings = Findings::new();
+        let config = Config::parse(&Source::new("etc/meridian.yaml", text), &mut findings);
+        (config, findings.to_string())
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let (config, findings) = parse("zones: z\ngeodb: [a.mmdb, /b]\nlisten: \"[::1]:53\"\n");
+        assert_eq!(findings, "");
+        assert_eq!(config.zones, Path::new("etc/z"));
+        assert_eq!(config.geodb, [Path::new("etc/a.mmdb"), Path::new("/b")]);
+        assert_eq!(config.listen, ["[::1]:53".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_file_of_comments_is_the_default() {
+        assert_eq!(parse("# nothing\n\n"), (Config::default(), String::new()));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_and_a_near_one_named() {
+        assert!(parse("lisen: x\n").1.contains("did you mean \"listen\"?"));
+        assert!(parse("listen: 192.0.2.53\n").1.contains("no address with a port"));
+    }
+}
