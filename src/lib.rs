@@ -9,6 +9,7 @@ pub mod nameserver;
 pub mod reload;
 pub mod site;
 pub mod snapshot;
+pub mod transport;
 pub mod wire;
 pub mod yaml;
 pub mod zone;

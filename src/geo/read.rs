@@ -390,7 +390,8 @@ fn read_whole(path: &Path) -> Result<Vec<u8>, String> {
     Ok(octets)
 }
 
-fn list(paths: &[PathBuf], findings: &mut Findings) -> Vec<PathBuf> {
+/// The files behind some paths: folders stand for their `*.mmdb` files by name.
+pub(crate) fn list(paths: &[PathBuf], findings: &mut Findings) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {

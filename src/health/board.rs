@@ -44,6 +44,18 @@ impl Verdict {
     }
 }
 
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Verdict::Unknown => "unknown",
+            Verdict::Up => "up",
+            Verdict::Down => "down",
+            Verdict::ForcedUp => "forced up",
+            Verdict::ForcedDown => "forced down",
+        })
+    }
+}
+
 /// How much of its clients a site takes: 0 is drained, `Share::FULL` is all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Share(pub u16);

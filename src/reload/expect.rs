@@ -1,0 +1,99 @@
+//! Runs the tests that live with a zone, through the same `respond` that answers queries.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::health::board::{Board, Layout, Share, Verdict};
+use crate::nameserver::{Outcome, Request, Responded, Transport, Worker, respond};
+use crate::snapshot::Snapshot;
+use crate::wire::message::{Message, query, rcode_name};
+use crate::wire::rdata;
+use crate::zone::Expectation;
+
+/// What is not as expected, if anything.
+#[must_use]
+pub fn failure(expectation: &Expectation, snapshot: &Snapshot, layout: &Layout) -> Option<String> {
+    let board = Board::new(layout.clone());
+    for site in &expectation.down {
+        take_down(snapshot, &board, site);
+    }
+    let is_address = expectation.from.prefix() == if expectation.from.is_ipv4() { 32 } else { 128 };
+    // An address asks for itself; a subnet is asked for by a resolver that tells it.
+    let sends_subnet = !is_address || expectation.wanted.scope.is_some();
+    let question = query(&expectation.name, expectation.rtype, sends_subnet.then_some(expectation.from));
+    let source = if is_address { expectation.from.ip() } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    let (responded, message) = ask(snapshot, &board, source, &question)?;
+    let name = expectation.name.to_string();
+    let wanted = &expectation.wanted;
+    let got_site = responded.steered.and_then(|(service, site)| {
+        let site = snapshot.service(service).sites.get(usize::from(site?))?;
+        Some(layout.shares[site.share as usize].site.as_str())
+    });
+    let got_data: Vec<String> =
+        message.answers().iter().map(|record| rdata::print(record.rtype, &record.rdata)).collect();
+    let got_rcode = match message.rcode() {
+        0 if message.answers().is_empty() => "NODATA".to_owned(),
+        rcode => rcode_name(rcode),
+    };
+    if let Some(wanted) = &wanted.site
+        && got_site != Some(wanted)
+    {
+        let got = got_site.map_or_else(|| got_rcode.clone(), |site| format!("site {site}"));
+        return Some(format!("{name} from {}: site {wanted} is expected, {got} answers", expectation.from));
+    }
+    if let Some(wanted) = &wanted.data {
+        let (mut wanted, mut got) = (wanted.clone(), got_data.clone());
+        wanted.sort();
+        got.sort();
+        if wanted != got {
+            let got = if got.is_empty() { got_rcode } else { got.join(", ") };
+            return Some(format!("{name}: {} is expected, {got} comes", wanted.join(", ")));
+        }
+    }
+    if let Some(wanted) = &wanted.rcode
+        && *wanted != got_rcode
+        && !(wanted == "NOERROR" && got_rcode == "NODATA")
+    {
+        return Some(format!("{name}: {wanted} is expected, {got_rcode} comes"));
+    }
+    if let Some(wanted) = wanted.scope
+        && responded.scope != Some(wanted)
+    {
+        let got = responded.scope.map_or_else(|| "none".to_owned(), |scope| format!("/{scope}"));
+        return Some(format!("{name}: scope /{wanted} is expected, {got} comes"));
+    }
+    None
+}
+
+/// Asks a snapshot, as a resolver at `source` would over TCP.
+#[must_use]
+pub fn ask(
+    snapshot: &Snapshot,
+    board: &Board,
+    source: IpAddr,
+    question: &[u8],
+) -> Option<(Responded, Message)> {
+    let mut out = vec![0; usize::from(u16::MAX)];
+    let request = Request { bytes: question, client: source, transport: Transport::Tcp };
+    match respond(&mut Worker::default(), &request, snapshot, board, &mut out) {
+        Outcome::Responded(responded) => Some((responded, Message::read(&out[..responded.length])?)),
+        Outcome::Dropped => None,
+    }
+}
+
+/// Makes all addresses of a site down, in every service that has it. A site without addresses takes nobody.
+pub fn take_down(snapshot: &Snapshot, board: &Board, name: &str) {
+    for service in snapshot.services() {
+        for (index, site) in service.sites.iter().enumerate() {
+            if board.layout().shares[site.share as usize].site != name {
+                continue;
+            }
+            let addresses = service.addresses(index as u16);
+            for address in addresses {
+                board.set_verdict(address.verdict, Verdict::Down);
+            }
+            if addresses.is_empty() {
+                board.set_share(site.share, Share::DRAINED);
+            }
+        }
+    }
+}

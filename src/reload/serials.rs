@@ -1,0 +1,108 @@
+//! Serials of zones that leave theirs to us: the time of the last change of content, never below one that was served
+//! (design, section 2). Kept in the state folder, so that a restart does not turn back a serial.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use foldhash::fast::FixedState;
+use tracing::warn;
+
+use crate::wire::Name;
+use crate::zone::ZoneFile;
+
+/// Within the state folder: a zone, its serial and the digest of its content to a line.
+const FILE: &str = "serials";
+
+/// The last serials that were served.
+#[derive(Debug, Default)]
+pub struct Serials {
+    path: Option<PathBuf>,
+    served: BTreeMap<String, Serial>,
+    is_changed: bool,
+}
+
+/// A serial and the content that it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serial {
+    /// SOA SERIAL.
+    pub number: u32,
+    digest: u64,
+}
+
+impl Serials {
+    /// Reads what was served before; without a folder nothing is kept.
+    #[must_use]
+    pub fn open(folder: Option<&Path>) -> Serials {
+        let path = folder.map(|folder| folder.join(FILE));
+        let text = path.as_deref().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        let read = |line: &str| {
+            let mut words = line.split_ascii_whitespace();
+            let name = words.next()?.to_owned();
+            let number = words.next()?.parse().ok()?;
+            let digest = u64::from_str_radix(words.next()?, 16).ok()?;
+            Some((name, Serial { number, digest }))
+        };
+        Serials { path, served: text.lines().filter_map(read).collect(), is_changed: false }
+    }
+
+    /// The serial for a zone's content: the last one if it is the same, else a higher one.
+    #[must_use]
+    pub fn propose(&self, zone: &ZoneFile) -> Serial {
+        let digest = digest(zone);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as u32);
+        match self.served.get(&key(&zone.apex)) {
+            Some(last) if last.digest == digest => *last,
+            Some(last) => Serial { number: now.max(last.number.saturating_add(1)), digest },
+            None => Serial { number: now, digest },
+        }
+    }
+
+    /// Remembers what is served from now on.
+    pub fn note(&mut self, apex: &Name, serial: Serial) {
+        self.is_changed |= self.served.insert(key(apex), serial) != Some(serial);
+    }
+
+    /// Writes them down, by a rename, so that a crash leaves the old or the new.
+    pub fn save(&mut self) {
+        let Some(path) = self.path.as_deref().filter(|_| self.is_changed) else { return };
+        let line = |(name, serial): (&String, &Serial)| {
+            format!("{name} {} {:016x}\n", serial.number, serial.digest)
+        };
+        let text: String = self.served.iter().map(line).collect();
+        let temporary = path.with_extension("new");
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let written = fs::create_dir_all(folder)
+            .and_then(|()| fs::write(&temporary, text))
+            .and_then(|()| fs::rename(&temporary, path));
+        match written {
+            Ok(()) => self.is_changed = false,
+            Err(error) => warn!("serials cannot be kept in {}: {error}", path.display()),
+        }
+    }
+}
+
+fn key(apex: &Name) -> String {
+    apex.to_lowercase().to_string()
+}
+
+/// All that answers of the zone are made of, but its serial. The hash is fixed: its values outlive the process.
+fn digest(zone: &ZoneFile) -> u64 {
+    let mut hasher = FixedState::with_seed(0x5e71_a1).build_hasher();
+    for record in zone.records.iter() {
+        (record.owner, record.rtype, record.ttl, record.rdata).hash(&mut hasher);
+    }
+    for steered in &zone.steered {
+        let service = &zone.services[steered.service];
+        (steered.owner.wire(), &service.name, steered.ttl.unwrap_or(service.ttl)).hash(&mut hasher);
+        for site in &service.sites {
+            site.name.hash(&mut hasher);
+            for rrset in &site.rrsets {
+                (rrset.rtype, &rrset.rdatas).hash(&mut hasher);
+            }
+        }
+    }
+    hasher.finish()
+}
