@@ -183,6 +183,12 @@ impl Findings {
         self.list.iter().any(|finding| finding.severity == Severity::Error)
     }
 
+    /// Those that `keep` says.
+    #[must_use]
+    pub fn only(self, keep: impl Fn(&Finding) -> bool) -> Findings {
+        Findings { list: self.list.into_iter().filter(keep).collect() }
+    }
+
     /// Whether nothing was found.
     #[must_use]
     pub fn is_empty(&self) -> bool {

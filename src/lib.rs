@@ -1,7 +1,10 @@
 //! meridian: authoritative DNS that answers with the nearest healthy site.
 
 pub mod catchment;
+pub mod cli;
 pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod finding;
 pub mod geo;
 pub mod health;

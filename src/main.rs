@@ -1,3 +1,5 @@
 //! The entrance.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    meridian::cli::run()
+}

@@ -28,8 +28,13 @@ pub fn failure(expectation: &Expectation, snapshot: &Snapshot, layout: &Layout) 
         let site = snapshot.service(service).sites.get(usize::from(site?))?;
         Some(layout.shares[site.share as usize].site.as_str())
     });
-    let got_data: Vec<String> =
-        message.answers().iter().map(|record| rdata::print(record.rtype, &record.rdata)).collect();
+    // Of a chain, what it leads to.
+    let got_data: Vec<String> = message
+        .answers()
+        .iter()
+        .filter(|record| record.rtype == expectation.rtype)
+        .map(|record| rdata::print(record.rtype, &record.rdata))
+        .collect();
     let got_rcode = match message.rcode() {
         0 if message.answers().is_empty() => "NODATA".to_owned(),
         rcode => rcode_name(rcode),

@@ -46,6 +46,8 @@ impl Default for Limits {
     }
 }
 
+/// How often out-of-date things are let go of.
+const LOOK_UP: Duration = Duration::from_secs(1);
 /// After running out of descriptors: until others are closed, accepting would fail at once, again and again.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
@@ -79,7 +81,9 @@ pub fn serve(
             tokio::task::spawn_local(accept(listener, Rc::clone(&door)));
         }
         let mut stop = stop;
-        let _ = stop.wait_for(|stop| *stop).await;
+        while timeout(LOOK_UP, stop.wait_for(|stop| *stop)).await.is_err() {
+            door.answering.borrow_mut().responder.idle();
+        }
         Ok(())
     })
 }

@@ -84,7 +84,7 @@ fn serve_batches(socket: &UdpSocket, responder: &mut impl Responder, stop: &Atom
                     count
                 }
                 Err(error) => {
-                    wait_after(error);
+                    wait_after(error, responder);
                     continue;
                 }
             }
@@ -145,7 +145,7 @@ fn serve_one_by_one(socket: &UdpSocket, responder: &mut impl Responder, stop: &A
                     (message.bytes, message.address, arrived_at)
                 }
                 Err(error) => {
-                    wait_after(error);
+                    wait_after(error, responder);
                     continue;
                 }
             }
@@ -199,7 +199,8 @@ fn client_of(address: &SockaddrStorage) -> Option<IpAddr> {
 
 /// A time-out is the usual case. Anything else must not become a loop that burns a core.
 #[cold]
-fn wait_after(error: Errno) {
+fn wait_after(error: Errno, responder: &mut impl Responder) {
+    responder.idle();
     if !matches!(error, Errno::EAGAIN | Errno::EINTR) {
         debug!("nothing was received: {error}");
         std::thread::sleep(Duration::from_millis(10));

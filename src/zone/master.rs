@@ -532,7 +532,7 @@ fn format_number(modifiers: &str, number: u64) -> Option<String> {
 }
 
 /// A file of text; regular files only, since a FIFO would wait for ever.
-pub(super) fn read_text(path: &Path) -> Result<String, String> {
+pub(crate) fn read_text(path: &Path) -> Result<String, String> {
     /// A zone of a million names has about 60 MB.
     const LARGEST: u64 = 512 << 20;
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;

@@ -15,6 +15,7 @@ pub mod name_tree;
 pub mod read;
 pub mod records;
 pub mod tree;
+pub mod write;
 pub mod yaml;
 
 pub use records::Records;
@@ -75,7 +76,7 @@ pub struct Expectation {
 pub struct Wanted {
     /// The site that is chosen first.
     pub site: Option<String>,
-    /// RDATA of the answer section in presentation format, in any order.
+    /// RDATA of the answer section's records of the asked type in presentation format, in any order.
     pub data: Option<Vec<String>>,
     /// `NOERROR`, `NODATA`, `NXDOMAIN`, `REFUSED`, `SERVFAIL`.
     pub rcode: Option<String>,

@@ -1,0 +1,168 @@
+//! `meridian status` and `meridian reload`: a word with a running server.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::Places;
+use crate::control::{self, Command};
+
+/// Where the server is.
+#[derive(Debug, Args)]
+struct Server {
+    /// The configuration that names the control socket.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The control socket itself.
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
+    /// For programs.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Tell how the running server is: zones, sites, checks, counters.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: meridian status --json")]
+pub(super) struct Status {
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Make the running server read everything again.
+///
+/// Exit 0: all is served; 1: some zones keep their last good version; 3: nothing was taken over.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: meridian reload")]
+pub(super) struct Reload {
+    #[command(flatten)]
+    server: Server,
+    /// Let go of zones, shared files and databases that are gone.
+    #[arg(long)]
+    force: bool,
+}
+
+impl Server {
+    fn tell(&self, command: Command) -> Result<Value, ExitCode> {
+        let path = match &self.control {
+            Some(path) => path.clone(),
+            None => {
+                Places { config: self.config.clone(), zones: None, geodb: Vec::new() }.config()?.control
+            }
+        };
+        control::tell(&path, command).map_err(|error| {
+            eprintln!("no server at {}: {error}", path.display());
+            ExitCode::from(5)
+        })
+    }
+}
+
+impl Status {
+    pub(super) fn run(self) -> ExitCode {
+        let status = match self.server.tell(Command::Status) {
+            Ok(status) => status,
+            Err(code) => return code,
+        };
+        if self.server.json {
+            println!("{status:#}");
+        } else {
+            print_status(&status);
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+impl Reload {
+    pub(super) fn run(self) -> ExitCode {
+        let reply = match self.server.tell(Command::Reload { force: self.force }) {
+            Ok(reply) => reply,
+            Err(code) => return code,
+        };
+        if self.server.json {
+            println!("{reply:#}");
+        } else {
+            print_findings(&reply);
+            println!("{}", text(&reply["outcome"]));
+        }
+        match reply["outcome"].as_str() {
+            Some("unchanged" | "took all") => ExitCode::SUCCESS,
+            Some("kept some") => ExitCode::from(1),
+            _ => ExitCode::from(3),
+        }
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn print_findings(reply: &Value) {
+    for finding in list(&reply["findings"]) {
+        let place = match finding["line"].as_u64() {
+            Some(0) | None => text(&finding["file"]),
+            Some(line) => format!("{}:{line}:{}", text(&finding["file"]), finding["column"]),
+        };
+        let severity = if finding["severity"] == "warning" { "warning: " } else { "" };
+        println!("{place}: {severity}{}", text(&finding["text"]));
+        if let Some(shown) = finding["shown"].as_str() {
+            println!("    {shown}");
+        }
+    }
+}
+
+fn print_status(status: &Value) {
+    println!(
+        "meridian {} pid {} up {} s, snapshot {}, listening on {}",
+        text(&status["version"]),
+        status["pid"],
+        status["uptime_seconds"],
+        status["snapshot"],
+        list(&status["listen"]).iter().map(text).collect::<Vec<_>>().join(", "),
+    );
+    println!("\nzones");
+    for zone in list(&status["zones"]) {
+        let serial = if zone["serial"].is_null() { "-".to_owned() } else { zone["serial"].to_string() };
+        println!("  {:30} {:6} serial {serial}, {} names", text(&zone["name"]), text(&zone["state"]), zone["names"]);
+    }
+    println!("\nservices");
+    for service in list(&status["services"]) {
+        let checked = if service["checked"] == true { "" } else { " (not checked)" };
+        println!("  {}{checked}", text(&service["name"]));
+        for site in list(&service["sites"]) {
+            println!("    {:20} {} of {} addresses up", text(&site["site"]), site["up"], site["addresses"]);
+        }
+    }
+    if !list(&status["checks"]).is_empty() {
+        println!("\nchecks");
+    }
+    for check in list(&status["checks"]) {
+        let target = format!("{} port {}", text(&check["address"]), check["port"]);
+        println!("  {target:30} {:8} {}", text(&check["verdict"]), text(&check["last"]));
+    }
+    println!("\ngeo databases");
+    for database in list(&status["geodb"]) {
+        println!("  {:30} {}", text(&database["file"]), text(&database["kind"]));
+    }
+    if status["degraded"] == true {
+        println!("  none: rules and the written order of sites decide");
+    }
+    let counters = &status["counters"];
+    println!(
+        "\nqueries: {} UDP, {} TCP; {} steered, {} with client subnet, {} dropped",
+        counters["udp_queries"],
+        counters["tcp_queries"],
+        counters["steered"],
+        counters["client_subnets"],
+        counters["dropped"],
+    );
+    if !list(&status["findings"]).is_empty() {
+        println!("\nfound at the last reload");
+        print_findings(status);
+    }
+}

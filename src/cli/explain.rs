@@ -1,0 +1,322 @@
+//! `meridian explain`: why this answer.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use clap::Args;
+use ipnetwork::IpNetwork;
+use serde_json::{Value, json};
+
+use super::Places;
+use crate::catchment::{Catch, ServiceIndex};
+use crate::finding::{Findings, did_you_mean};
+use crate::geo::special::{embedded, v4_runs, v6_runs};
+use crate::geo::{Databases, Place};
+use crate::health::board::Board;
+use crate::nameserver::Responded;
+use crate::reload::Reloader;
+use crate::reload::expect::{ask, take_down};
+use crate::site::cost::cost;
+use crate::site::rules::first_match;
+use crate::site::{RuleAction, Service};
+use crate::snapshot::Snapshot;
+use crate::wire::message::{Message, query};
+use crate::wire::{Name, Rtype};
+
+/// Tell why a client gets the answer that it gets: the place, the rule, every site in order, the response.
+///
+/// From the same code that the server answers with. No server is asked: sites count as up, but for --down.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: meridian explain www.example.com AAAA --from 2a02:6b8::/32 --down lhr")]
+pub(super) struct Explain {
+    /// What is asked for.
+    name: String,
+    /// Its type.
+    #[arg(default_value = "A")]
+    rtype: String,
+    /// The client: its address, or its subnet as a resolver sends it.
+    #[arg(long, value_name = "ADDRESS[/LEN]")]
+    from: IpNetwork,
+    /// A site to take as down; may be given several times.
+    #[arg(long, value_name = "SITE")]
+    down: Vec<String>,
+    #[command(flatten)]
+    places: Places,
+    /// For programs.
+    #[arg(long)]
+    json: bool,
+}
+
+/// All that there is to tell.
+struct Explanation {
+    place: Place,
+    place_basis: &'static str,
+    networks: Vec<(String, IpNetwork)>,
+    service: Option<String>,
+    rule: Option<(usize, String)>,
+    ranking: Vec<Ranked>,
+    chosen: Option<String>,
+    scope: Option<u8>,
+    ttl: Option<u32>,
+    response: Message,
+}
+
+/// A site, in the client's order.
+struct Ranked {
+    site: String,
+    km: Option<f64>,
+    cost: Option<f64>,
+    basis: &'static str,
+    verdict: &'static str,
+}
+
+impl Explain {
+    pub(super) fn run(self) -> ExitCode {
+        match self.explain() {
+            Ok(explanation) => {
+                if self.json {
+                    println!("{:#}", explanation.to_json());
+                } else {
+                    explanation.print();
+                }
+                ExitCode::SUCCESS
+            }
+            Err((text, code)) => {
+                eprint!("{text}");
+                code
+            }
+        }
+    }
+
+    fn explain(&self) -> Result<Explanation, (String, ExitCode)> {
+        let wrong_usage = |text: String| (format!("{text}\n"), ExitCode::from(2));
+        let name = Name::parse(&self.name, Some(&Name::root()))
+            .map_err(|error| wrong_usage(format!("\"{}\" is {error}", self.name)))?;
+        let rtype: Rtype = self.rtype.parse().map_err(|_| {
+            let hint = did_you_mean(&self.rtype, Rtype::mnemonics());
+            wrong_usage(format!("unknown type \"{}\"{hint}", self.rtype))
+        })?;
+        let from = IpNetwork::new(self.from.network(), self.from.prefix())
+            .map_err(|error| wrong_usage(error.to_string()))?;
+        let config = self.places.config().map_err(|code| (String::new(), code))?;
+        let mut reloader = Reloader::new(&config.zones, &config.geodb, None);
+        let reload = reloader.reload(false);
+        let Some((snapshot, layout)) = reload.snapshot else {
+            return Err((reload.findings.to_string(), ExitCode::from(1)));
+        };
+        let board = Board::new(layout);
+        self.take_down(&snapshot, &board).map_err(wrong_usage)?;
+
+        let is_address = from.prefix() == if from.is_ipv4() { 32 } else { 128 };
+        // A resolver that sends no subnet is the client itself. The scope is what one that sends it would be told.
+        let subnet = (!is_address).then_some(from);
+        let with_subnet = ask(&snapshot, &board, from.ip(), &query(&name, rtype, Some(from)));
+        let asked = ask(&snapshot, &board, from.ip(), &query(&name, rtype, subnet));
+        let (Some((responded, response)), Some((told_subnet, _))) = (asked, with_subnet) else {
+            return Err(("no response\n".to_owned(), ExitCode::from(1)));
+        };
+        let databases = Databases::open(&config.geodb, &mut Findings::new());
+        let mut explanation = Explanation::of_client(from, &databases);
+        explanation.ttl = response.answers().last().map(|record| record.ttl);
+        explanation.response = response;
+        explanation.scope = told_subnet.scope;
+        if let Some((index, _)) = responded.steered {
+            let service = &reloader.services()[usize::from(index)];
+            explanation.add_service(from, service, index, &snapshot, &board, &responded);
+        }
+        Ok(explanation)
+    }
+
+    fn take_down(&self, snapshot: &Snapshot, board: &Board) -> Result<(), String> {
+        let sites = || board.layout().shares.iter().map(|share| share.site.as_str());
+        for site in &self.down {
+            if !sites().any(|known| known == site) {
+                return Err(format!("unknown site \"{site}\"{}", did_you_mean(site, sites())));
+            }
+            take_down(snapshot, board, site);
+        }
+        Ok(())
+    }
+}
+
+impl Explanation {
+    fn of_client(from: IpNetwork, databases: &Databases) -> Explanation {
+        let address = located(from);
+        let is_special = is_special(address);
+        let matches = if is_special { Vec::new() } else { databases.matches(address) };
+        let place = if is_special { Place::default() } else { databases.locate(address) };
+        Explanation {
+            place_basis: match &place {
+                _ if is_special => "not globally reachable: no database is asked",
+                place if place.point().is_none() => "unknown",
+                place if place.point() == place.coordinates => "coordinates of the database",
+                _ => "the point that stands for the country",
+            },
+            place,
+            networks: matches
+                .into_iter()
+                .map(|found| (found.path.display().to_string(), found.network))
+                .collect(),
+            service: None,
+            rule: None,
+            ranking: Vec::new(),
+            chosen: None,
+            scope: None,
+            ttl: None,
+            response: Message::default(),
+        }
+    }
+
+    fn add_service(
+        &mut self,
+        from: IpNetwork,
+        service: &Service,
+        index: ServiceIndex,
+        snapshot: &Snapshot,
+        board: &Board,
+        responded: &Responded,
+    ) {
+        let address = located(from);
+        let rule = first_match(service, &self.place, |subnet| subnet.contains(address));
+        self.service = Some(service.name.clone());
+        self.rule = rule.map(|rule| (rule + 1, service.rules[rule].at.to_string()));
+        let site_name = |site: u16| service.sites[usize::from(site)].name.clone();
+        self.chosen = responded.steered.and_then(|(_, site)| site).map(site_name);
+        let of_rule = match rule.map(|rule| &service.rules[rule].action) {
+            Some(RuleAction::Sites { sites, .. }) => sites.as_slice(),
+            _ => &[],
+        };
+        let catchments = snapshot.catchments();
+        let Catch { ranking, .. } = match address {
+            IpAddr::V4(address) => catchments.lookup_v4(index, address),
+            IpAddr::V6(address) => catchments.lookup_v6(index, address),
+        };
+        let ranking = catchments.ranking(index, ranking);
+        let rest = ranking.rest.iter().filter(|site| !ranking.exact.contains(site));
+        let compiled = snapshot.service(index);
+        for &site in ranking.exact.iter().chain(rest) {
+            let cost = self.place.point().and_then(|point| cost(point, &service.sites[usize::from(site)]));
+            let addresses = compiled.addresses(site);
+            let is_up = addresses.is_empty()
+                || addresses.iter().any(|address| board.verdict(address.verdict).is_served());
+            self.ranking.push(Ranked {
+                site: site_name(site),
+                km: cost.map(|cost| cost.km),
+                cost: cost.map(|cost| cost.cost),
+                basis: match cost {
+                    _ if of_rule.contains(&site) => "rule",
+                    Some(_) => "distance",
+                    None => "order",
+                },
+                verdict: match (is_up, service.checks.is_empty()) {
+                    (false, _) => "down",
+                    (true, true) => "up",
+                    (true, false) => "unknown",
+                },
+            });
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "place": {
+                "country": self.place.country.map(|country| country.to_string()),
+                "continent": self.place.continent().map(|continent| continent.to_string()),
+                "subdivision": self.place.subdivision,
+                "city": self.place.city,
+                "latitude": self.place.point().map(|point| point.latitude),
+                "longitude": self.place.point().map(|point| point.longitude),
+                "radius_km": self.place.radius_km,
+                "asn": self.place.asn,
+                "basis": self.place_basis,
+                "networks": self.networks.iter()
+                    .map(|(file, network)| json!({ "file": file, "network": network.to_string() }))
+                    .collect::<Vec<_>>(),
+            },
+            "service": self.service,
+            "rule": self.rule.as_ref().map(|(number, at)| json!({ "number": number, "at": at })),
+            "ranking": self.ranking.iter().map(|ranked| json!({
+                "site": ranked.site,
+                "km": ranked.km.map(f64::round),
+                "cost": ranked.cost.map(f64::round),
+                "basis": ranked.basis,
+                "verdict": ranked.verdict,
+            })).collect::<Vec<_>>(),
+            "chosen": self.chosen,
+            "scope": self.scope,
+            "ttl": self.ttl,
+            "response": self.response.print(),
+        })
+    }
+
+    fn print(&self) {
+        println!("place     {} ({})", self.describe_place(), self.place_basis);
+        for (file, network) in &self.networks {
+            println!("network   {network} in {file}");
+        }
+        if let Some(service) = &self.service {
+            println!("service   {service}");
+            match &self.rule {
+                Some((number, at)) => println!("rule      number {number}, at {at}"),
+                None => println!("rule      none"),
+            }
+        }
+        for (index, ranked) in self.ranking.iter().enumerate() {
+            let title = if index == 0 { "ranking" } else { "" };
+            let number = index + 1;
+            let site = &ranked.site;
+            let km = match (ranked.km, ranked.cost) {
+                (Some(km), Some(cost)) if cost > km => format!("{km:.0} km, cost {cost:.0}"),
+                (Some(km), _) => format!("{km:.0} km"),
+                _ => String::new(),
+            };
+            println!("{title:9} {number:3}. {site:12} {:8} by {:8} {km}", ranked.verdict, ranked.basis);
+        }
+        if self.service.is_some() {
+            println!("chosen    {}", self.chosen.as_deref().unwrap_or("none"));
+        }
+        if let Some(scope) = self.scope {
+            println!("scope     /{scope}");
+        }
+        if let Some(ttl) = self.ttl {
+            println!("ttl       {ttl}");
+        }
+        print!("\n{}", self.response.print());
+    }
+
+    fn describe_place(&self) -> String {
+        let place = &self.place;
+        let parts = [
+            place.country.map(|country| country.to_string()),
+            place.subdivision.as_ref().map(ToString::to_string),
+            place.city.as_ref().map(ToString::to_string),
+            place.point().map(|point| format!("{:.2} {:.2}", point.latitude, point.longitude)),
+            place.asn.map(|asn| format!("AS{asn}")),
+        ];
+        let known: Vec<String> = parts.into_iter().flatten().collect();
+        if known.is_empty() { "-".to_owned() } else { known.join(", ") }
+    }
+}
+
+/// The address that the client is located by: IPv4 wherever one is embedded (meaning 2).
+fn located(from: IpNetwork) -> IpAddr {
+    match from.ip() {
+        IpAddr::V6(address) => {
+            embedded(address, from.prefix()).map_or(IpAddr::V6(address), |found| IpAddr::V4(found.address))
+        }
+        address => address,
+    }
+}
+
+fn is_special(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let number = u32::from(address);
+            v4_runs().iter().any(|&(first, last)| (first..=last).contains(&number))
+        }
+        IpAddr::V6(address) => {
+            let number = u128::from(address);
+            v6_runs().iter().any(|&(first, last)| (first..=last).contains(&number))
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The command line: one file per command.
+//!
+//! Exit: 0 good; 1 findings, or a reload that kept some old; 2 wrong usage; 3 a reload that took nothing; 5 no server.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, DEFAULT_PATH};
+use crate::finding::Findings;
+
+mod ask;
+mod check;
+mod demo_sites;
+mod explain;
+mod import;
+mod serve;
+
+/// Authoritative DNS that answers with the nearest healthy site.
+#[derive(Debug, Parser)]
+#[command(name = "meridian", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Check(check::Check),
+    Explain(explain::Explain),
+    Import(import::Import),
+    Status(ask::Status),
+    Reload(ask::Reload),
+    DemoSites(demo_sites::DemoSites),
+}
+
+/// Where things are; each wins over the file.
+#[derive(Debug, Args)]
+struct Places {
+    /// The configuration; ./meridian.yaml if there is one.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder of zones.
+    #[arg(long, value_name = "DIR")]
+    zones: Option<PathBuf>,
+    /// An MMDB file or a folder of them; may be given several times, in order.
+    #[arg(long, value_name = "PATH")]
+    geodb: Vec<PathBuf>,
+}
+
+impl Places {
+    /// The configuration with what the command line says; none, and findings on standard error, if it is wrong.
+    fn config(&self) -> Result<Config, ExitCode> {
+        let mut findings = Findings::new();
+        let mut config = Config::read(self.config.as_deref(), &mut findings);
+        if findings.has_errors() {
+            eprint!("{findings}");
+            return Err(ExitCode::from(1));
+        }
+        if let Some(zones) = &self.zones {
+            config.zones.clone_from(zones);
+        }
+        if !self.geodb.is_empty() {
+            config.geodb.clone_from(&self.geodb);
+        }
+        Ok(config)
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| Path::new(DEFAULT_PATH).to_owned())
+    }
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(command) => command.run(),
+        Command::Check(command) => command.run(),
+        Command::Explain(command) => command.run(),
+        Command::Import(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Reload(command) => command.run(),
+        Command::DemoSites(command) => command.run(),
+    }
+}
+
+/// The log, on standard error; `RUST_LOG=debug` tells more.
+fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+/// What listens where, as `--listen` takes it.
+fn parse_listener(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an address with a port is expected, such as 192.0.2.53:53 or [::1]:5300".to_owned())
+}

@@ -1,0 +1,294 @@
+//! The control socket: one JSON line in, one JSON line out. Whoever may open the socket may command the server, so the file
+//! belongs to its user alone.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::config::Config;
+use crate::daemon::Event;
+use crate::finding::{Findings, Severity};
+use crate::geo::read::About;
+use crate::health;
+use crate::health::board::{Board, Share};
+use crate::nameserver::counters::Totals;
+use crate::reload::{Outcome, ZoneStatus};
+use crate::site::Service;
+use crate::snapshot::Snapshot;
+
+/// Of one command.
+const LONGEST_LINE: u64 = 64 << 10;
+/// For a command to be written; the answer to a reload may take longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a running server can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// How are you?
+    Status,
+    /// Read everything again.
+    Reload {
+        /// Let go of what is gone.
+        force: bool,
+    },
+}
+
+/// What it answers.
+pub type Reply = Value;
+
+/// Removes the socket when dropped.
+#[derive(Debug)]
+pub struct Control {
+    path: PathBuf,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Command {
+    fn to_line(self) -> String {
+        match self {
+            Command::Status => json!({ "command": "status" }),
+            Command::Reload { force } => json!({ "command": "reload", "force": force }),
+        }
+        .to_string()
+    }
+
+    fn from_line(line: &str) -> Result<Command, String> {
+        let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        match value.get("command").and_then(Value::as_str) {
+            Some("status") => Ok(Command::Status),
+            Some("reload") => {
+                Ok(Command::Reload { force: value.get("force").and_then(Value::as_bool).unwrap_or(false) })
+            }
+            _ => Err("known commands: status, reload".to_owned()),
+        }
+    }
+}
+
+/// Opens the socket, and sends what comes in to main.
+///
+/// # Errors
+/// When another server has it, or the file system refuses.
+pub fn listen(slow: &Runtime, path: &Path, events: Sender<Event>) -> Result<Control, String> {
+    let told = |error: io::Error| format!("control socket {}: {error}", path.display());
+    if UnixStream::connect(path).is_ok() {
+        return Err(format!("control socket {}: another server has it", path.display()));
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(told)?;
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(told(error)),
+        _ => {}
+    }
+    let _entered = slow.enter();
+    let listener = tokio::net::UnixListener::bind(path).map_err(told)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(told)?;
+    slow.spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(converse(stream, events.clone()))),
+                Err(error) => {
+                    debug!("control socket: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    });
+    Ok(Control { path: path.to_owned() })
+}
+
+async fn converse(stream: tokio::net::UnixStream, events: Sender<Event>) {
+    let (reader, mut writer) = stream.into_split();
+    let mut line = String::new();
+    let mut reader = tokio::io::BufReader::new(reader.take(LONGEST_LINE));
+    if !matches!(timeout(PATIENCE, reader.read_line(&mut line)).await, Ok(Ok(1..))) {
+        return;
+    }
+    let reply = match Command::from_line(&line) {
+        Err(error) => json!({ "error": error }),
+        Ok(command) => {
+            let (sender, receiver) = oneshot::channel();
+            let sent = events.send(Event::Command(command, sender)).is_ok();
+            match receiver.await {
+                Ok(reply) if sent => reply,
+                _ => json!({ "error": "the server is stopping" }),
+            }
+        }
+    };
+    let _ = writer.write_all(format!("{reply}\n").as_bytes()).await;
+}
+
+/// Tells a running server something, and waits for what it says.
+///
+/// # Errors
+/// When there is none.
+pub fn tell(path: &Path, command: Command) -> io::Result<Reply> {
+    let mut stream = UnixStream::connect(path)?;
+    writeln!(stream, "{}", command.to_line())?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    serde_json::from_str(&line).map_err(io::Error::other)
+}
+
+/// How a reload went.
+#[must_use]
+pub fn reload_reply(outcome: Outcome, findings: &Findings) -> Reply {
+    let outcome = match outcome {
+        Outcome::Unchanged => "unchanged",
+        Outcome::TookAll => "took all",
+        Outcome::KeptSome => "kept some",
+        Outcome::TookNothing => "took nothing",
+    };
+    json!({ "outcome": outcome, "findings": findings_as_json(findings) })
+}
+
+/// Findings for programs.
+#[must_use]
+pub fn findings_as_json(findings: &Findings) -> Value {
+    findings
+        .iter()
+        .map(|finding| {
+            json!({
+                "severity": if finding.severity == Severity::Error { "error" } else { "warning" },
+                "file": finding.path.display().to_string(),
+                "line": finding.line,
+                "column": finding.column,
+                "text": finding.text,
+                "shown": finding.shown,
+            })
+        })
+        .collect()
+}
+
+/// All that `status` is made of.
+pub struct Status<'a> {
+    /// Since the start.
+    pub uptime: Duration,
+    /// What is served.
+    pub snapshot: &'a Snapshot,
+    /// And how its sites are.
+    pub board: &'a Board,
+    /// The snapshot's services, in its order.
+    pub services: &'a [Arc<Service>],
+    /// Its zones.
+    pub zones: Vec<ZoneStatus>,
+    /// What is checked.
+    pub checks: Vec<health::Status>,
+    /// The geo databases.
+    pub databases: &'a [About],
+    /// What was counted.
+    pub totals: Totals,
+    /// Messages that cost their own answer.
+    pub panics: u64,
+    /// Of the last reload.
+    pub findings: &'a Findings,
+    /// Where it listens.
+    pub listen: &'a [SocketAddr],
+    /// What it was told.
+    pub config: &'a Config,
+}
+
+/// How the server is.
+#[must_use]
+pub fn status_reply(status: &Status<'_>) -> Reply {
+    let totals = status.totals;
+    let size = status.snapshot.catchments().size();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "uptime_seconds": status.uptime.as_secs(),
+        "listen": status.listen.iter().map(SocketAddr::to_string).collect::<Vec<_>>(),
+        "zones_folder": status.config.zones.display().to_string(),
+        "snapshot": status.snapshot.number(),
+        "zones": status.zones.iter().map(zone_as_json).collect::<Vec<_>>(),
+        "services": status.snapshot.services().iter().enumerate()
+            .map(|(index, _)| service_as_json(status, index)).collect::<Vec<_>>(),
+        "checks": status.checks.iter().map(check_as_json).collect::<Vec<_>>(),
+        "geodb": status.databases.iter().map(|about| json!({
+            "file": about.path.display().to_string(),
+            "kind": about.kind,
+            "build_epoch": about.build_epoch,
+        })).collect::<Vec<_>>(),
+        "degraded": status.databases.is_empty(),
+        "catchments": {
+            "ipv4_ranges": size.v4_ranges,
+            "ipv6_ranges": size.v6_ranges,
+            "rankings": size.rankings,
+            "octets": size.octets,
+        },
+        "counters": {
+            "udp_queries": totals.udp_queries,
+            "tcp_queries": totals.tcp_queries,
+            "dropped": totals.dropped,
+            "truncated": totals.truncated,
+            "client_subnets": totals.client_subnets,
+            "steered": totals.steered,
+            "trailing_octets": totals.trailing_octets,
+            "panics": status.panics,
+            "noerror": totals.rcodes[0],
+            "formerr": totals.rcodes[1],
+            "servfail": totals.rcodes[2],
+            "nxdomain": totals.rcodes[3],
+            "notimp": totals.rcodes[4],
+            "refused": totals.rcodes[5],
+        },
+        "findings": findings_as_json(status.findings),
+    })
+}
+
+fn zone_as_json(zone: &ZoneStatus) -> Value {
+    let state = match zone {
+        ZoneStatus { serial: None, .. } => "broken",
+        ZoneStatus { is_kept: true, .. } => "kept",
+        _ => "good",
+    };
+    json!({ "name": zone.name.to_string(), "serial": zone.serial, "names": zone.names, "state": state })
+}
+
+fn service_as_json(status: &Status<'_>, index: usize) -> Value {
+    let compiled = &status.snapshot.services()[index];
+    let sites: Vec<Value> = compiled
+        .sites
+        .iter()
+        .enumerate()
+        .map(|(number, site)| {
+            let addresses = compiled.addresses(number as u16);
+            let up = addresses.iter().filter(|address| status.board.verdict(address.verdict).is_served()).count();
+            json!({
+                "site": status.board.layout().shares[site.share as usize].site,
+                "addresses": addresses.len(),
+                "up": up,
+                "share": f64::from(status.board.share(site.share).0) / f64::from(Share::FULL.0),
+            })
+        })
+        .collect();
+    let checked = status.services.get(index).is_some_and(|service| !service.checks.is_empty());
+    json!({ "name": compiled.name, "checked": checked, "sites": sites })
+}
+
+fn check_as_json(check: &health::Status) -> Value {
+    json!({
+        "address": check.address.to_string(),
+        "port": check.check.port,
+        "verdict": check.verdict.to_string(),
+        "since": check.since.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+        "last": check.last,
+    })
+}
