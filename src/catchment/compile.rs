@@ -16,8 +16,8 @@ use ipnetwork::IpNetwork;
 use super::ranking::{Interner, Order, Ranker, Rankings};
 use super::table::{Boundaries, CELL, Cell, Ranges};
 use super::{Catchments, RankingId, ServiceCatchments};
-use crate::geo::{Geography, Place, Records, special};
-use crate::site::Service;
+use crate::geo::{Country, Geography, Place, Records, Walker, special};
+use crate::site::{Rule, Service};
 use crate::site::rules::first_match;
 
 /// Compiles the tables of some services on all cores.
@@ -26,11 +26,12 @@ pub fn compile(services: &[Arc<Service>], geography: &dyn Geography) -> Catchmen
     let overlays = Overlays::new(services);
     let classes = Classes::new(services, geography);
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let v4 = in_parallel(threads, 256, |shard, cache| {
+    let v4 = in_parallel(threads, 256, geography, |shard, thread| {
         let first = (shard as u32) << 24;
         let mut ranges = V4Ranges::default();
         let mut cut = Cut::new(&overlays.v4, u128::from(first), u128::from(first | 0x00ff_ffff));
-        geography.walk_v4((first, 8), &mut |block| {
+        let Thread { walker, cache } = thread;
+        walker.walk_v4((first, 8), &mut |block| {
             let (first, last) = (u128::from(block.first), u128::from(block.last));
             cut.until(first, last, block.records, &mut |start, records, overlay| {
                 ranges.push(start as u32, classes.class(cache, records, overlay, &overlays));
@@ -41,12 +42,13 @@ pub fn compile(services: &[Arc<Service>], geography: &dyn Geography) -> Catchmen
         });
         ranges
     });
-    let v6 = in_parallel(threads, V6_SHARDS, |shard, cache| {
+    let v6 = in_parallel(threads, V6_SHARDS, geography, |shard, thread| {
         let (first, last, is_walked) = v6_shard(shard);
         let mut ranges = V6Ranges::default();
         let mut cut = Cut::new(&overlays.v6, first, last);
+        let Thread { walker, cache } = thread;
         if is_walked {
-            geography.walk_v6((first, 16), &mut |block| {
+            walker.walk_v6((first, 16), &mut |block| {
                 cut.until(block.first, block.last, block.records, &mut |start, records, overlay| {
                     ranges.push(start, classes.class(cache, records, overlay, &overlays));
                 });
@@ -79,18 +81,19 @@ fn v6_shard(shard: usize) -> (u128, u128, bool) {
 fn in_parallel<T: Send>(
     threads: usize,
     shards: usize,
-    work: impl Fn(usize, &mut Cache) -> T + Sync,
+    geography: &dyn Geography,
+    work: impl Fn(usize, &mut Thread<'_>) -> T + Sync,
 ) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let take_shards = || {
-        let mut cache = Cache::default();
+        let mut thread = Thread { walker: geography.walker(), cache: Cache::default() };
         let mut done = Vec::new();
         loop {
             let shard = next.fetch_add(1, Ordering::Relaxed);
             if shard >= shards {
                 return done;
             }
-            done.push((shard, work(shard, &mut cache)));
+            done.push((shard, work(shard, &mut thread)));
         }
     };
     let mut results: Vec<(usize, T)> = thread::scope(|scope| {
@@ -103,6 +106,12 @@ fn in_parallel<T: Send>(
     });
     results.sort_unstable_by_key(|(shard, _)| *shard);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// What one thread works with.
+struct Thread<'g> {
+    walker: Box<dyn Walker + 'g>,
+    cache: Cache,
 }
 
 /// What lies over the databases: special-purpose blocks and the subnets of rules.
@@ -249,7 +258,36 @@ type Key = (Records, u32);
 #[derive(Default)]
 struct Cache {
     last: Option<(Key, u32)>,
-    known: HashMap<Key, u32, FixedState>,
+    /// By number of the place record plus one, where nothing else matters: nearly everywhere. `UNMET` elsewhere.
+    by_place: Vec<u32>,
+    others: HashMap<Key, u32, FixedState>,
+}
+
+const UNMET: u32 = u32::MAX;
+
+impl Cache {
+    fn find(&mut self, key: &Key) -> &mut u32 {
+        match *key {
+            (Records { place, asn: 0 }, 0) => {
+                let place = place as usize;
+                if place >= self.by_place.len() {
+                    self.by_place.resize((place + 1).next_power_of_two(), UNMET);
+                }
+                &mut self.by_place[place]
+            }
+            key => self.others.entry(key).or_insert(UNMET),
+        }
+    }
+}
+
+/// All that the order of sites depends on. Many records are about the same point, in IPv4 and in IPv6.
+#[derive(PartialEq, Eq, Hash)]
+struct Facts {
+    country: Option<Country>,
+    point: Option<(u64, u64)>,
+    subdivision: Option<Box<str>>,
+    asn: Option<u32>,
+    overlay: u32,
 }
 
 /// All classes, shared by the threads.
@@ -258,7 +296,8 @@ struct Classes<'s> {
     geography: &'s dyn Geography,
     rankers: Vec<Ranker<'s>>,
     asks_for_asn: bool,
-    known: RwLock<HashMap<Key, u32, FixedState>>,
+    asks_for_subdivision: bool,
+    known: RwLock<HashMap<Facts, u32, FixedState>>,
     numbers: Mutex<Numbers>,
 }
 
@@ -283,10 +322,8 @@ impl<'s> Classes<'s> {
             services,
             geography,
             rankers: services.iter().map(|service| Ranker::new(service)).collect(),
-            asks_for_asn: services
-                .iter()
-                .flat_map(|service| &service.rules)
-                .any(|rule| !rule.asns.is_empty()),
+            asks_for_asn: any_rule(services, |rule| !rule.asns.is_empty()),
+            asks_for_subdivision: any_rule(services, |rule| !rule.subdivisions.is_empty()),
             known: RwLock::default(),
             numbers: Mutex::new(numbers),
         }
@@ -307,23 +344,30 @@ impl<'s> Classes<'s> {
         {
             return class;
         }
-        let class = match cache.known.get(&key) {
-            Some(class) => *class,
-            None => {
-                let class = self.find_or_rank(key, &overlays.kinds[overlay as usize]);
-                cache.known.insert(key, class);
-                class
-            }
-        };
+        let class = cache.find(&key);
+        if *class == UNMET {
+            *class = self.find_or_rank(key, &overlays.kinds[overlay as usize]);
+        }
+        let class = *class;
         cache.last = Some((key, class));
         class
     }
 
-    fn find_or_rank(&self, key: Key, overlay: &Overlay) -> u32 {
-        if let Some(class) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+    fn find_or_rank(&self, (records, overlay_number): Key, overlay: &Overlay) -> u32 {
+        let mut place = self.geography.place(records);
+        if !self.asks_for_asn {
+            place.asn = None;
+        }
+        let facts = Facts {
+            country: place.country,
+            point: place.point().map(|point| (point.latitude.to_bits(), point.longitude.to_bits())),
+            subdivision: place.subdivision.clone().filter(|_| self.asks_for_subdivision),
+            asn: place.asn,
+            overlay: overlay_number,
+        };
+        if let Some(class) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&facts) {
             return *class;
         }
-        let place = self.geography.place(key.0);
         let ranked: Vec<(Order, Option<usize>)> = self
             .rankers
             .iter()
@@ -333,13 +377,17 @@ impl<'s> Classes<'s> {
             })
             .collect();
         let class = self.numbers.lock().unwrap_or_else(PoisonError::into_inner).number(ranked);
-        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(key, class);
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(facts, class);
         class
     }
 
     fn into_table(self) -> Numbers {
         self.numbers.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn any_rule(services: &[Arc<Service>], asks: impl Fn(&Rule) -> bool) -> bool {
+    services.iter().flat_map(|service| &service.rules).any(asks)
 }
 
 /// The order of a service's sites for whoever is at a place, and the rule that matched. `special` is the number of the

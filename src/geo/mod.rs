@@ -14,15 +14,21 @@ pub use read::Databases;
 ///
 /// The databases implement it; tests implement it over a list.
 pub trait Geography: Sync {
-    /// Every block of IPv4 addresses within `prefix` (first address and length) that something is known of, in
-    /// ascending order and without overlap, cut at the prefix. Adjacent blocks may have equal records.
-    fn walk_v4(&self, prefix: (u32, u8), each: &mut dyn FnMut(Block<u32>));
-
-    /// The same for IPv6, where only global unicast space, 2000::/3, is ever asked for.
-    fn walk_v6(&self, prefix: (u128, u8), each: &mut dyn FnMut(Block<u128>));
+    /// For one thread to walk with.
+    fn walker(&self) -> Box<dyn Walker + '_>;
 
     /// What the records of a block say. The same pair always gives the same place.
     fn place(&self, records: Records) -> Place;
+}
+
+/// Walks over address space, and remembers what it met.
+pub trait Walker {
+    /// Every block of IPv4 addresses within `prefix` (first address and length) that something is known of, in
+    /// ascending order and without overlap, cut at the prefix. Adjacent blocks may have equal records.
+    fn walk_v4(&mut self, prefix: (u32, u8), each: &mut dyn FnMut(Block<u32>));
+
+    /// The same for IPv6, where only global unicast space, 2000::/3, is ever asked for.
+    fn walk_v6(&mut self, prefix: (u128, u8), each: &mut dyn FnMut(Block<u128>));
 }
 
 /// A run of addresses with the same records.
@@ -37,11 +43,11 @@ pub struct Block<A> {
 }
 
 /// Which database records speak for an address: the country group from one file, the ASN from one file.
-/// Opaque numbers of the [`Geography`] that gave them; 0 where no file knows.
+/// Numbers of the [`Geography`] that gave them, from 1 and without large gaps; 0 where no file knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Records {
     /// For country to radius.
-    pub place: u64,
+    pub place: u32,
     /// For the ASN.
-    pub asn: u64,
+    pub asn: u32,
 }

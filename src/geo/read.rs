@@ -3,20 +3,20 @@
 //! Never mapped into memory: whoever truncates a mapped file kills the process that reads it. A damaged file
 //! is refused, in bounded time: it may claim 2^32 networks in 200 octets.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::FixedState;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use maxminddb::{Reader, WithinOptions};
 
 use super::record::Value;
-use super::{Block, Geography, Place, Records};
+use super::{Block, Coordinates, Country, Geography, Place, Records, Walker};
 use crate::finding::Findings;
 
 /// A full city database has 140 MB; what is this large is something else.
@@ -28,6 +28,57 @@ const SMALL: u32 = 100_000;
 #[derive(Debug, Default)]
 pub struct Databases {
     files: Vec<Database>,
+    kept: Mutex<Kept>,
+}
+
+/// What was decoded while walking: each record of each file once, however many networks share it. A city database has
+/// nearly a million, so only what decides is kept.
+#[derive(Debug, Default)]
+struct Kept {
+    /// By number, from 1.
+    places: Vec<KeptPlace>,
+    subdivisions: HashMap<Box<str>, u32, FixedState>,
+    /// By number, from 1.
+    subdivision_names: Vec<Box<str>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct KeptPlace {
+    country: Option<Country>,
+    point: Option<Coordinates>,
+    subdivision: u32,
+    asn: Option<u32>,
+}
+
+impl Kept {
+    fn keep(&mut self, place: Place) -> u32 {
+        let point = place.point();
+        let subdivision = place.subdivision.map_or(0, |name| match self.subdivisions.get(&name) {
+            Some(known) => *known,
+            None => {
+                self.subdivision_names.push(name.clone());
+                let number = self.subdivision_names.len() as u32;
+                self.subdivisions.insert(name, number);
+                number
+            }
+        });
+        self.places.push(KeptPlace { country: place.country, point, subdivision, asn: place.asn });
+        self.places.len() as u32
+    }
+
+    /// The place that decides alike: its coordinates are the point that meaning 6 chose.
+    fn place(&self, number: u32) -> Option<Place> {
+        let kept = self.places.get(number.checked_sub(1)? as usize)?;
+        let subdivision = kept.subdivision.checked_sub(1).map(|name| self.subdivision_names[name as usize].clone());
+        Some(Place {
+            country: kept.country,
+            subdivision,
+            city: Some(Box::default()),
+            coordinates: kept.point,
+            radius_km: None,
+            asn: kept.asn,
+        })
+    }
 }
 
 /// What one file says of an address.
@@ -55,23 +106,16 @@ pub struct About {
 struct Database {
     path: PathBuf,
     reader: Reader<Vec<u8>>,
-    records: Mutex<Decoded>,
+    /// By the record's offset in the file.
+    known: Mutex<HashMap<u32, Known, FixedState>>,
     networks_left: AtomicU64,
     is_damaged: AtomicBool,
 }
 
-/// Each record of a file, decoded once however many networks share it.
-#[derive(Default)]
-struct Decoded {
-    places: Vec<Place>,
-    /// From the record's offset in the file to the place's index.
-    by_offset: HashMap<usize, Known, FixedState>,
-}
-
-/// A record that was decoded: where its place is, and what it is good for.
+/// A record that was decoded: the number of its place, and what it is good for.
 #[derive(Clone, Copy)]
 struct Known {
-    index: u32,
+    number: u32,
     has_place: bool,
     has_asn: bool,
 }
@@ -87,7 +131,7 @@ impl Databases {
                 Err(reason) => findings.unreadable(&path, reason),
             }
         }
-        Databases { files }
+        Databases { files, kept: Mutex::default() }
     }
 
     /// Whether there is no file at all: rules and the written order of sites decide.
@@ -135,27 +179,33 @@ impl Databases {
         Place { asn, ..known.map(|index| matches.swap_remove(index).place).unwrap_or_default() }
     }
 
-    fn walk(&self, network: IpNetwork, last: u128, each: &mut dyn FnMut(Block<u128>)) {
-        let mut layers: Vec<Layer<'_>> = self
-            .files
-            .iter()
-            .enumerate()
-            .filter_map(|(index, file)| Layer::new(index, file, network, last))
-            .collect();
-        match layers.as_mut_slice() {
-            // One file needs no sweep, and is the usual case.
-            [layer] => {
-                while let Some(run) = layer.next() {
-                    each(run);
-                }
-            }
-            layers => sweep(layers, each),
-        }
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
 }
 
 impl Geography for Databases {
-    fn walk_v4(&self, (first, length): (u32, u8), each: &mut dyn FnMut(Block<u32>)) {
+    fn walker(&self) -> Box<dyn Walker + '_> {
+        let seen = self.files.iter().map(|_| HashMap::default()).collect();
+        Box::new(DatabaseWalker { databases: self, seen })
+    }
+
+    fn place(&self, records: Records) -> Place {
+        let kept = self.lock();
+        let asn = kept.place(records.asn).and_then(|place| place.asn);
+        Place { asn, ..kept.place(records.place).unwrap_or_default() }
+    }
+}
+
+/// What one thread has met, by file: most networks share a record with one not far before.
+struct DatabaseWalker<'d> {
+    databases: &'d Databases,
+    seen: Vec<HashMap<u32, Known, FixedState>>,
+}
+
+impl Walker for DatabaseWalker<'_> {
+    fn walk_v4(&mut self, (first, length): (u32, u8), each: &mut dyn FnMut(Block<u32>)) {
         let Ok(network) = Ipv4Network::new(Ipv4Addr::from(first), length) else { return };
         let last = u128::from(first | u32::MAX.checked_shr(u32::from(length)).unwrap_or(0));
         self.walk(network.into(), last, &mut |block| {
@@ -163,33 +213,41 @@ impl Geography for Databases {
         });
     }
 
-    fn walk_v6(&self, (first, length): (u128, u8), each: &mut dyn FnMut(Block<u128>)) {
+    fn walk_v6(&mut self, (first, length): (u128, u8), each: &mut dyn FnMut(Block<u128>)) {
         let Ok(network) = Ipv6Network::new(Ipv6Addr::from(first), length) else { return };
         let last = first | u128::MAX.checked_shr(u32::from(length)).unwrap_or(0);
         self.walk(network.into(), last, each);
     }
-
-    fn place(&self, records: Records) -> Place {
-        let place = self.decoded(records.place).unwrap_or_default();
-        Place { asn: self.decoded(records.asn).and_then(|place| place.asn), ..place }
-    }
 }
 
-impl Databases {
-    fn decoded(&self, record: u64) -> Option<Place> {
-        let record = record.checked_sub(1)?;
-        let records = self.files.get((record >> 32) as usize)?.lock();
-        records.places.get(record as u32 as usize).cloned()
+impl DatabaseWalker<'_> {
+    fn walk(&mut self, network: IpNetwork, last: u128, each: &mut dyn FnMut(Block<u128>)) {
+        let databases = self.databases;
+        let layers = databases.files.iter().zip(&mut self.seen);
+        let mut layers: Vec<(Layer<'_>, Option<Block<u128>>)> = layers
+            .filter_map(|(file, seen)| Layer::new(databases, file, seen, network, last))
+            .filter_map(|mut layer| layer.next().map(|block| (layer, Some(block))))
+            .collect();
+        match layers.as_mut_slice() {
+            // One file needs no sweep, and is the usual case.
+            [(layer, first)] => {
+                let mut next = *first;
+                while let Some(block) = next {
+                    each(block);
+                    next = layer.next();
+                }
+            }
+            layers => sweep(layers, each),
+        }
     }
 }
 
 /// One file's blocks within one prefix, in order.
 struct Layer<'d> {
-    index: usize,
+    databases: &'d Databases,
     file: &'d Database,
     networks: maxminddb::Within<'d, Vec<u8>>,
-    /// What this walk has seen: most networks share a record with one not far before.
-    seen: HashMap<usize, Known, FixedState>,
+    seen: &'d mut HashMap<u32, Known, FixedState>,
     is_v4: bool,
     first: u128,
     last: u128,
@@ -205,22 +263,19 @@ impl Drop for Layer<'_> {
 }
 
 impl<'d> Layer<'d> {
-    fn new(index: usize, file: &'d Database, network: IpNetwork, last: u128) -> Option<Layer<'d>> {
+    fn new(
+        databases: &'d Databases,
+        file: &'d Database,
+        seen: &'d mut HashMap<u32, Known, FixedState>,
+        network: IpNetwork,
+        last: u128,
+    ) -> Option<Layer<'d>> {
         let networks = file.reader.within(network, WithinOptions::default()).ok()?;
         let first = match network {
             IpNetwork::V4(network) => u128::from(u32::from(network.network())),
             IpNetwork::V6(network) => u128::from(network.network()),
         };
-        Some(Layer {
-            index,
-            file,
-            networks,
-            seen: HashMap::default(),
-            is_v4: network.is_ipv4(),
-            first,
-            last,
-            count: 0,
-        })
+        Some(Layer { databases, file, networks, seen, is_v4: network.is_ipv4(), first, last, count: 0 })
     }
 
     fn next(&mut self) -> Option<Block<u128>> {
@@ -247,18 +302,19 @@ impl<'d> Layer<'d> {
                 // A file without IPv4 answers for an IPv4 address with what it has for the IPv6 block around zero.
                 _ => continue,
             };
+            let offset = offset as u32;
             let known = match self.seen.get(&offset) {
                 Some(known) => *known,
                 None => {
-                    let known = self.file.know(offset, || found.decode::<Value>().ok().flatten());
+                    let decode = || found.decode::<Value>().ok().flatten();
+                    let known = self.file.know(offset, decode, self.databases);
                     self.seen.insert(offset, known);
                     known
                 }
             };
-            let record = ((self.index as u64) << 32 | u64::from(known.index)) + 1;
             let records = Records {
-                place: if known.has_place { record } else { 0 },
-                asn: if known.has_asn { record } else { 0 },
+                place: if known.has_place { known.number } else { 0 },
+                asn: if known.has_asn { known.number } else { 0 },
             };
             if records != Records::default() {
                 return Some(Block { first: first.max(self.first), last: last.min(self.last), records });
@@ -268,25 +324,24 @@ impl<'d> Layer<'d> {
 }
 
 /// Lays files over each other: at every address the first that knows it.
-fn sweep(layers: &mut [Layer<'_>], each: &mut dyn FnMut(Block<u128>)) {
-    let mut current: Vec<Option<Block<u128>>> = layers.iter_mut().map(Layer::next).collect();
-    let Some(mut at) = current.iter().flatten().map(|block| block.first).min() else { return };
+fn sweep(layers: &mut [(Layer<'_>, Option<Block<u128>>)], each: &mut dyn FnMut(Block<u128>)) {
+    let Some(mut at) = layers.iter().filter_map(|(_, block)| block.as_ref()).map(|block| block.first).min() else { return };
     loop {
         let mut records = Records::default();
         let mut end = u128::MAX;
-        for block in current.iter().flatten() {
+        for block in layers.iter().filter_map(|(_, block)| block.as_ref()) {
             if block.first > at {
                 end = end.min(block.first - 1);
                 continue;
             }
             end = end.min(block.last);
-            let or = |known: u64, other: u64| if known == 0 { other } else { known };
+            let or = |known: u32, other: u32| if known == 0 { other } else { known };
             records = Records {
                 place: or(records.place, block.records.place),
                 asn: or(records.asn, block.records.asn),
             };
         }
-        if current.iter().all(Option::is_none) {
+        if layers.iter().all(|(_, block)| block.is_none()) {
             return;
         }
         if records != Records::default() {
@@ -294,7 +349,7 @@ fn sweep(layers: &mut [Layer<'_>], each: &mut dyn FnMut(Block<u128>)) {
         }
         let Some(next) = end.checked_add(1) else { return };
         at = next;
-        for (block, layer) in current.iter_mut().zip(layers.iter_mut()) {
+        for (layer, block) in layers.iter_mut() {
             while block.is_some_and(|block| block.last < at) {
                 *block = layer.next();
             }
@@ -318,7 +373,7 @@ impl Database {
         let file = Database {
             path: path.to_owned(),
             reader,
-            records: Mutex::default(),
+            known: Mutex::default(),
             networks_left: AtomicU64::new(most),
             is_damaged: AtomicBool::new(false),
         };
@@ -329,10 +384,13 @@ impl Database {
         Ok(file)
     }
 
+    /// Finds damage, and files that are about something else.
     fn walk_whole(&self) -> Result<(), String> {
         let most = self.networks_left.load(Ordering::Relaxed);
         let networks = self.reader.networks(WithinOptions::default()).map_err(|error| error.to_string())?;
         let mut count: u64 = 0;
+        let mut met = HashSet::new();
+        let mut is_of_use = false;
         for network in networks {
             let found = network.map_err(|error| format!("damaged: {error}"))?;
             count += 1;
@@ -342,36 +400,30 @@ impl Database {
                     self.reader.metadata().node_count
                 ));
             }
-            // A record that cannot be decoded is no location, unless there is nothing behind it at all.
-            let _ = found.offset().map(|offset| self.know(offset, || found.decode::<Value>().ok().flatten()));
+            if found.offset().is_some_and(|offset| met.insert(offset)) {
+                // A record that cannot be decoded is no location; there may be others.
+                let place = found.decode::<Value>().ok().flatten().map(Value::into_place).unwrap_or_default();
+                is_of_use |= place.is_known() || place.asn.is_some();
+            }
         }
-        let records = self.lock();
-        if !records.by_offset.is_empty()
-            && records.by_offset.values().all(|known| !known.has_place && !known.has_asn)
-        {
+        if !met.is_empty() && !is_of_use {
             return Err("none of its records tells a country, coordinates or an ASN".to_owned());
         }
         Ok(())
     }
 
-    fn know(&self, offset: usize, decode: impl FnOnce() -> Option<Value>) -> Known {
-        let mut records = self.lock();
-        if let Some(known) = records.by_offset.get(&offset) {
+    /// Decodes a record unless that was done before. Two threads may decode the same one; the first counts.
+    fn know(&self, offset: u32, decode: impl FnOnce() -> Option<Value>, databases: &Databases) -> Known {
+        let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lock().get(&offset) {
             return *known;
         }
         let place = decode().map(Value::into_place).unwrap_or_default();
-        let known = Known {
-            index: records.places.len() as u32,
-            has_place: place.is_known(),
-            has_asn: place.asn.is_some(),
-        };
-        records.places.push(place);
-        records.by_offset.insert(offset, known);
-        known
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Decoded> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        let (has_place, has_asn) = (place.is_known(), place.asn.is_some());
+        let mut known = lock();
+        *known
+            .entry(offset)
+            .or_insert_with(|| Known { number: databases.lock().keep(place), has_place, has_asn })
     }
 }
 
