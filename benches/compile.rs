@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use meridian::catchment::compile::compile;
+use meridian::catchment::compile::survey;
 
 #[path = "world/mod.rs"]
 mod world;
@@ -35,7 +35,9 @@ fn measure(services: usize, count: usize) {
     for _ in 0..3 {
         let (databases, _) = world::databases();
         let start = Instant::now();
-        let catchments = black_box(compile(&services, &databases));
+        let survey = survey(&services, &databases);
+        drop(databases);
+        let catchments = black_box(survey.assemble(&services));
         best = best.min(start.elapsed().as_secs_f64());
         size = Some(catchments.size());
         peak = if peak == 0 { world::memory("VmHWM") } else { peak };

@@ -5,12 +5,14 @@
 //! Each combination that occurs is ranked once, for all services, and becomes a class.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 
 use foldhash::fast::FixedState;
+use hashbrown::HashTable;
 use ipnetwork::IpNetwork;
 
 use super::ranking::{Interner, Order, Ranker, Rankings};
@@ -23,6 +25,20 @@ use crate::site::rules::first_match;
 /// Compiles the tables of some services on all cores.
 #[must_use]
 pub fn compile(services: &[Arc<Service>], geography: &dyn Geography) -> Catchments {
+    survey(services, geography).assemble(services)
+}
+
+/// What is known of the whole address space: all that the geo databases are needed for, so that they can be let go of
+/// before the tables are put together.
+pub struct Survey {
+    v4: Vec<V4Ranges>,
+    v6: Vec<V6Ranges>,
+    numbers: Numbers,
+}
+
+/// Walks the databases on all cores.
+#[must_use]
+pub fn survey(services: &[Arc<Service>], geography: &dyn Geography) -> Survey {
     let overlays = Overlays::new(services);
     let classes = Classes::new(services, geography);
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
@@ -59,7 +75,7 @@ pub fn compile(services: &[Arc<Service>], geography: &dyn Geography) -> Catchmen
         });
         ranges
     });
-    assemble(services, V4Ranges::join(v4), V6Ranges::join(v6), classes.into_table())
+    Survey { v4, v6, numbers: classes.into_table() }
 }
 
 /// 2000::/3 in pieces of a /16, and what lies below and above it, of which no database knows anything.
@@ -305,8 +321,7 @@ struct Classes<'s> {
 struct Numbers {
     /// By service.
     orders: Vec<Interner<Order>>,
-    /// The rankings of one class, by service.
-    classes: Interner<Box<[u32]>>,
+    classes: ClassTable,
     /// By service and rule.
     rule_matches: Vec<Vec<bool>>,
 }
@@ -315,7 +330,7 @@ impl<'s> Classes<'s> {
     fn new(services: &'s [Arc<Service>], geography: &'s dyn Geography) -> Classes<'s> {
         let numbers = Numbers {
             orders: services.iter().map(|_| Interner::default()).collect(),
-            classes: Interner::default(),
+            classes: ClassTable { width: services.len(), ..ClassTable::default() },
             rule_matches: services.iter().map(|service| vec![false; service.rules.len()]).collect(),
         };
         Classes {
@@ -417,7 +432,40 @@ impl Numbers {
             }
             rankings.push(self.orders[service].number(order));
         }
-        self.classes.number(rankings.into())
+        self.classes.number(&rankings)
+    }
+}
+
+/// The rankings of each class, by service. In one piece: there may be as many classes as there are cities.
+#[derive(Default)]
+struct ClassTable {
+    width: usize,
+    count: usize,
+    /// By class, then service.
+    rankings: Vec<u32>,
+    numbers: HashTable<u32>,
+}
+
+impl ClassTable {
+    fn number(&mut self, rankings: &[u32]) -> u32 {
+        const HASH: FixedState = FixedState::with_seed(1);
+        let ClassTable { width, count, rankings: all, numbers } = self;
+        let of = |all: &Vec<u32>, class: u32| HASH.hash_one(&all[class as usize * *width..][..*width]);
+        let is_same = |class: &u32| all[*class as usize * *width..][..*width] == *rankings;
+        let hash = HASH.hash_one(rankings);
+        if let Some(class) = numbers.find(hash, is_same) {
+            return *class;
+        }
+        let class = *count as u32;
+        *count += 1;
+        all.extend_from_slice(rankings);
+        numbers.insert_unique(hash, class, |class| of(all, *class));
+        class
+    }
+
+    /// By class, for one service.
+    fn of_service(&self, service: usize) -> Vec<RankingId> {
+        (0..self.count).map(|class| RankingId(self.rankings[class * self.width + service])).collect()
     }
 }
 
@@ -544,12 +592,21 @@ impl V6Ranges {
     }
 }
 
+impl Survey {
+    /// Puts the tables together. The services are those of the survey.
+    #[must_use]
+    pub fn assemble(self, services: &[Arc<Service>]) -> Catchments {
+        let Survey { v4, v6, numbers } = self;
+        assemble(services, V4Ranges::join(v4), V6Ranges::join(v6), numbers)
+    }
+}
+
 fn assemble(services: &[Arc<Service>], v4: V4Ranges, v6: V6Ranges, numbers: Numbers) -> Catchments {
-    let classes = numbers.classes.into_list();
+    let classes = numbers.classes;
     let cells = v6.cells;
     let of_service = |(index, ((service, orders), rule_matches)): (usize, ((&Arc<Service>, Interner<Order>), Vec<bool>))| {
         let mut of_service = ServiceCatchments {
-            ranking_of: classes.iter().map(|rankings| RankingId(rankings[index])).collect(),
+            ranking_of: classes.of_service(index),
             rankings: Rankings::new(service, &orders.into_list()),
             v4_changes: Boundaries::default(),
             v6_changes: Boundaries::default(),

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::catchment::Catchments;
+use crate::catchment::compile::survey;
 use crate::finding::{Finding, Findings, Source};
 use crate::geo::Databases;
 use crate::geo::read::About;
@@ -358,7 +359,7 @@ impl Reloader {
     /// Puts a snapshot together; zones that fail their own expectations go back to their last good version.
     fn build(&self, next: Next, findings: &mut Findings) -> Result<(Served, Snapshot, Layout), KeepAll> {
         let Next { shared_files, shared, mut zones, geography, geography_is_new, force } = next;
-        let mut databases = None;
+        let mut about = None;
         let mut known: Option<(Vec<Arc<Service>>, Arc<Catchments>)> = match &self.served {
             Some(served) if !geography_is_new => {
                 Some((served.services.clone(), Arc::clone(&served.catchments)))
@@ -371,12 +372,12 @@ impl Reloader {
             let catchments = match &known {
                 Some((earlier, catchments)) if same_preferences(earlier, &services) => Arc::clone(catchments),
                 _ => {
-                    if databases.is_none() {
-                        databases = Some(self.open_databases(findings)?);
-                    }
-                    let catchments = Arc::new(compile_catchments(&services, databases.as_ref()));
-                    self.refuse_damaged(databases.as_ref(), findings)?;
-                    catchments
+                    let databases = self.open_databases(findings)?;
+                    let survey = survey(&services, &databases);
+                    self.refuse_damaged(&databases, findings)?;
+                    about = Some(databases.about());
+                    drop(databases);
+                    Arc::new(survey.assemble(&services))
                 }
             };
             known = Some((services.clone(), Arc::clone(&catchments)));
@@ -386,11 +387,7 @@ impl Reloader {
                 continue;
             }
             warn_of_unreachable(&services, &shared, &catchments, !geography.is_empty(), findings);
-            let about = match (&databases, &self.served) {
-                (Some(databases), _) => databases.about(),
-                (None, Some(served)) => served.about.clone(),
-                (None, None) => Vec::new(),
-            };
+            let about = about.or_else(|| self.served.as_ref().map(|served| served.about.clone())).unwrap_or_default();
             let served = Served { shared_files, shared, zones, services, catchments, geography, about };
             return Ok((served, snapshot, layout));
         }
@@ -406,8 +403,8 @@ impl Reloader {
     }
 
     /// Large files show their damage only when they are walked.
-    fn refuse_damaged(&self, databases: Option<&Databases>, findings: &mut Findings) -> Result<(), KeepAll> {
-        let damaged = databases.map(Databases::damaged).unwrap_or_default();
+    fn refuse_damaged(&self, databases: &Databases, findings: &mut Findings) -> Result<(), KeepAll> {
+        let damaged = databases.damaged();
         for path in &damaged {
             findings.unreadable(path, "damaged: its search tree leads nowhere, or has no end");
         }
@@ -477,13 +474,6 @@ impl ServedZone {
 
     fn to_publish(&self, name: &Name) -> ZoneToPublish {
         ZoneToPublish { name: name.clone(), zone: self.zone.clone(), services: self.services.clone() }
-    }
-}
-
-fn compile_catchments(services: &[Arc<Service>], databases: Option<&Databases>) -> Catchments {
-    match databases {
-        Some(databases) => crate::catchment::compile::compile(services, databases),
-        None => crate::catchment::compile::compile(services, &Databases::default()),
     }
 }
 
