@@ -5,6 +5,7 @@ pub mod place;
 pub mod read;
 mod record;
 pub mod special;
+mod tree;
 
 pub use country::{Continent, Country};
 pub use place::{Coordinates, Place};

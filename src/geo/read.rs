@@ -1,14 +1,14 @@
 //! MMDB files: read whole, walked once when catchments are compiled, then dropped.
 //!
 //! Never mapped into memory: whoever truncates a mapped file kills the process that reads it. A damaged file
-//! is refused, in bounded time: it may claim 2^32 networks in 200 octets.
+//! is refused, in bounded time: it may claim 2^128 networks in a few hundred octets (see `tree`).
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::FixedState;
@@ -16,6 +16,7 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use maxminddb::{Reader, WithinOptions};
 
 use super::record::Value;
+use super::tree;
 use super::{Block, Coordinates, Country, Geography, Place, Records, Walker};
 use crate::finding::Findings;
 
@@ -69,7 +70,8 @@ impl Kept {
     /// The place that decides alike: its coordinates are the point that meaning 6 chose.
     fn place(&self, number: u32) -> Option<Place> {
         let kept = self.places.get(number.checked_sub(1)? as usize)?;
-        let subdivision = kept.subdivision.checked_sub(1).map(|name| self.subdivision_names[name as usize].clone());
+        let subdivision =
+            kept.subdivision.checked_sub(1).map(|name| self.subdivision_names[name as usize].clone());
         Some(Place {
             country: kept.country,
             subdivision,
@@ -108,7 +110,6 @@ struct Database {
     reader: Reader<Vec<u8>>,
     /// By the record's offset in the file.
     known: Mutex<HashMap<u32, Known, FixedState>>,
-    networks_left: AtomicU64,
     is_damaged: AtomicBool,
 }
 
@@ -158,9 +159,13 @@ impl Databases {
         self.files.iter().filter(damaged).map(|file| file.path.clone()).collect()
     }
 
-    /// What each file that knows an address says of it.
+    /// What each file that knows an address says of it. Of IPv6 outside of 2000::/3 none is asked, as when catchments
+    /// are compiled: nobody was given it, and files may fill it with anything.
     #[must_use]
     pub fn matches(&self, address: IpAddr) -> Vec<Match> {
+        if matches!(address, IpAddr::V6(address) if address.segments()[0] >> 13 != 1) {
+            return Vec::new();
+        }
         let of_file = |file: &Database| {
             let found = file.reader.lookup(address).ok()?;
             let network = found.network().ok().filter(|network| network.is_ipv4() == address.is_ipv4())?;
@@ -182,7 +187,6 @@ impl Databases {
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
 }
 
 impl Geography for Databases {
@@ -251,15 +255,6 @@ struct Layer<'d> {
     is_v4: bool,
     first: u128,
     last: u128,
-    count: u64,
-}
-
-impl Drop for Layer<'_> {
-    fn drop(&mut self) {
-        let left = &self.file.networks_left;
-        let _ =
-            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(self.count)));
-    }
 }
 
 impl<'d> Layer<'d> {
@@ -275,18 +270,11 @@ impl<'d> Layer<'d> {
             IpNetwork::V4(network) => u128::from(u32::from(network.network())),
             IpNetwork::V6(network) => u128::from(network.network()),
         };
-        Some(Layer { databases, file, networks, seen, is_v4: network.is_ipv4(), first, last, count: 0 })
+        Some(Layer { databases, file, networks, seen, is_v4: network.is_ipv4(), first, last })
     }
 
     fn next(&mut self) -> Option<Block<u128>> {
         loop {
-            // What is counted here is taken from the file's own bound when the walk ends: two threads that counted every
-            // network in one place would spend half of their time on that.
-            self.count += 1;
-            if self.count > self.file.networks_left.load(Ordering::Relaxed) {
-                self.file.is_damaged.store(true, Ordering::Relaxed);
-                return None;
-            }
             let Ok(found) = self.networks.next()? else {
                 self.file.is_damaged.store(true, Ordering::Relaxed);
                 return None;
@@ -325,7 +313,10 @@ impl<'d> Layer<'d> {
 
 /// Lays files over each other: at every address the first that knows it.
 fn sweep(layers: &mut [(Layer<'_>, Option<Block<u128>>)], each: &mut dyn FnMut(Block<u128>)) {
-    let Some(mut at) = layers.iter().filter_map(|(_, block)| block.as_ref()).map(|block| block.first).min() else { return };
+    let Some(mut at) = layers.iter().filter_map(|(_, block)| block.as_ref()).map(|block| block.first).min()
+    else {
+        return;
+    };
     loop {
         let mut records = Records::default();
         let mut end = u128::MAX;
@@ -365,41 +356,28 @@ impl std::fmt::Debug for Database {
 
 impl Database {
     fn open(path: &Path) -> Result<Database, String> {
-        let reader =
-            Reader::from_source(read_whole(path)?).map_err(|error| format!("no MMDB file: {error}"))?;
-        let node_count = reader.metadata().node_count;
-        // A tree of n nodes has n + 1 leaves; each prefix that is walked on its own may meet one leaf again.
-        let most = u64::from(node_count) * 2 + 2;
+        let octets = read_whole(path)?;
+        let no_mmdb = |error| format!("no MMDB file: {error}");
+        tree::check(&octets, Reader::from_source(octets.as_slice()).map_err(no_mmdb)?.metadata())?;
         let file = Database {
             path: path.to_owned(),
-            reader,
+            reader: Reader::from_source(octets).map_err(no_mmdb)?,
             known: Mutex::default(),
-            networks_left: AtomicU64::new(most),
             is_damaged: AtomicBool::new(false),
         };
-        if node_count <= SMALL {
+        if file.reader.metadata().node_count <= SMALL {
             file.walk_whole()?;
         }
-        file.networks_left.store(most * 4 + (1 << 16), Ordering::Relaxed);
         Ok(file)
     }
 
     /// Finds damage, and files that are about something else.
     fn walk_whole(&self) -> Result<(), String> {
-        let most = self.networks_left.load(Ordering::Relaxed);
         let networks = self.reader.networks(WithinOptions::default()).map_err(|error| error.to_string())?;
-        let mut count: u64 = 0;
         let mut met = HashSet::new();
         let mut is_of_use = false;
         for network in networks {
             let found = network.map_err(|error| format!("damaged: {error}"))?;
-            count += 1;
-            if count > most {
-                return Err(format!(
-                    "damaged: it lists more networks than its {} nodes can hold",
-                    self.reader.metadata().node_count
-                ));
-            }
             if found.offset().is_some_and(|offset| met.insert(offset)) {
                 // A record that cannot be decoded is no location; there may be others.
                 let place = found.decode::<Value>().ok().flatten().map(Value::into_place).unwrap_or_default();
@@ -421,9 +399,11 @@ impl Database {
         let place = decode().map(Value::into_place).unwrap_or_default();
         let (has_place, has_asn) = (place.is_known(), place.asn.is_some());
         let mut known = lock();
-        *known
-            .entry(offset)
-            .or_insert_with(|| Known { number: databases.lock().keep(place), has_place, has_asn })
+        *known.entry(offset).or_insert_with(|| Known {
+            number: databases.lock().keep(place),
+            has_place,
+            has_asn,
+        })
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::geo::{Coordinates, Country, Place};
 
@@ -31,8 +31,10 @@ impl Value {
                 &["region_code"],
                 &["state1"],
                 &["region"],
+                &["geo", "region_code"],
+                &["geo", "region"],
             ]),
-            city: self.first_text(&[&["city", "names", "en"], &["city"]]),
+            city: self.first_text(&[&["city", "names", "en"], &["city"], &["geo", "city"]]),
             coordinates: self.coordinates(),
             radius_km: self.radius_km(),
             asn: self.asn(),
@@ -48,7 +50,11 @@ impl Value {
             &["country"],
             &["geo", "country_code"],
         ];
-        PATHS.iter().find_map(|path| self.text(path).and_then(Country::from_code))
+        // IPinfo's files of ASNs tell where the AS is registered, under the key that others have for where the address
+        // is; a `name` beside the `asn` gives them away.
+        let is_of_as = self.text(&["asn"]).is_some() && self.text(&["name"]).is_some();
+        let of_address = PATHS.iter().filter(|path| !is_of_as || **path != ["country"]);
+        of_address.filter_map(|path| self.text(path)).find_map(Country::from_code)
     }
 
     fn coordinates(&self) -> Option<Coordinates> {
@@ -123,11 +129,35 @@ impl Value {
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(AnyShape)
+        AnyShape { depth: 0 }.deserialize(deserializer)
     }
 }
 
-struct AnyShape;
+/// No vendor tells anything deeper than `subdivisions`, its items, their `names` and those in English. A damaged record
+/// may nest 512 deep, more than a thread has stack for, or unfold by pointers: what is skipped does neither.
+const DEEPEST: u8 = 8;
+
+/// Reads a value of any shape, at a depth.
+struct AnyShape {
+    depth: u8,
+}
+
+impl AnyShape {
+    fn deeper(&self) -> AnyShape {
+        AnyShape { depth: self.depth + 1 }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for AnyShape {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        if self.depth > DEEPEST {
+            return IgnoredAny::deserialize(deserializer).map(|_| Value::Other);
+        }
+        deserializer.deserialize_any(self)
+    }
+}
 
 impl<'de> Visitor<'de> for AnyShape {
     type Value = Value;
@@ -170,7 +200,7 @@ impl<'de> Visitor<'de> for AnyShape {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(self.deeper())? {
             list.push(item);
         }
         Ok(Value::List(list))
@@ -178,8 +208,8 @@ impl<'de> Visitor<'de> for AnyShape {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Vec::new();
-        while let Some(entry) = entries.next_entry()? {
-            map.push(entry);
+        while let Some(key) = entries.next_key()? {
+            map.push((key, entries.next_value_seed(self.deeper())?));
         }
         Ok(Value::Map(map))
     }
