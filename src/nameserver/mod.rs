@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::catchment::ServiceIndex;
 use crate::health::board::Board;
+use crate::site::compile::SiteRecord;
 use crate::snapshot::{PublishedZone, Snapshot, ZoneIndex};
-use crate::wire::Qname;
+use crate::wire::{Qname, Rtype};
 use crate::zone::Zone;
 use crate::zone::tree::{Piece, Rrset};
 
@@ -25,7 +26,7 @@ use counters::Counters;
 use lookup::{Lookup, SteeredLookup, look_up};
 use query::{Query, Question};
 use response::{ExtendedError, Full, NamePosition, PLAIN_UDP_PAYLOAD, Rcode, Response, Section, UDP_PAYLOAD};
-use steer::{Choice, Steering, steer};
+use steer::{Choice, Sites, Steering, steer};
 
 /// The most links of CNAME and DNAME that one response follows; what leads on from there is the asker's to
 /// follow.
@@ -148,6 +149,7 @@ fn answer(
                         let mut answering = Answering {
                             snapshot,
                             board,
+                            index,
                             published,
                             zone,
                             question,
@@ -213,12 +215,14 @@ struct Followed {
 }
 
 impl Followed {
-    /// False when the chain must end here: it has come back to where it was, or it is long enough.
+    fn has(&self, link: &Rrset) -> bool {
+        self.pieces[..self.count].contains(&link.piece())
+    }
+
+    /// False when there are enough.
     fn add(&mut self, link: &Rrset) -> bool {
-        if self.count == MOST_LINKS || self.pieces[..self.count].contains(&link.piece()) {
-            return false;
-        }
-        self.pieces[self.count] = link.piece();
+        let Some(place) = self.pieces.get_mut(self.count) else { return false };
+        *place = link.piece();
         self.count += 1;
         true
     }
@@ -228,6 +232,7 @@ impl Followed {
 struct Answering<'a> {
     snapshot: &'a Snapshot,
     board: &'a Board,
+    index: ZoneIndex,
     published: &'a PublishedZone,
     zone: &'a Zone,
     question: Question,
@@ -261,8 +266,13 @@ impl Answering<'_> {
                 }
                 Lookup::Minimal => return response.push_minimal_any(self.zone.negative_ttl()),
                 Lookup::NoData => return self.answer_nodata(response, self.zone.negative_ttl()),
+                // DS of a zone of ours that this one does not delegate: the name exists.
+                Lookup::NxDomain if self.is_anothers(sought) => {
+                    return self.answer_nodata(response, self.zone.negative_ttl());
+                }
                 Lookup::NxDomain => return self.answer_nxdomain(response),
-                Lookup::Cname(rrset) | Lookup::Dname(rrset, _) if !followed.add(rrset) => return Ok(()),
+                // The same CNAME again, and so the same target: a loop.
+                Lookup::Cname(cname) if followed.has(cname) || !followed.add(cname) => return Ok(()),
                 Lookup::Cname(cname) => {
                     let target = response.next_rdata();
                     response.push_rrset(Section::Answer, self.zone, cname, owner)?;
@@ -272,6 +282,14 @@ impl Answering<'_> {
                     }
                 }
                 Lookup::Dname(dname, below) => {
+                    // One DNAME may redirect several names of a chain; it is sent once.
+                    if !followed.has(dname) {
+                        let dname_owner = NamePosition(owner.0 + sought.start(below));
+                        response.push_rrset(Section::Answer, self.zone, dname, dname_owner)?;
+                    }
+                    if !followed.add(dname) {
+                        return Ok(());
+                    }
                     match self.follow_dname(response, dname, sought, owner, below)? {
                         Some(target) => owner = target,
                         None => {
@@ -279,9 +297,14 @@ impl Answering<'_> {
                             return Ok(());
                         }
                     }
+                    // The CNAME that was made is the answer to a question for one.
+                    if matches!(self.question.qtype, Rtype::CNAME | Rtype::ANY) {
+                        return Ok(());
+                    }
                 }
             }
-            if !self.is_in_zone(sought) {
+            // What lies in another zone, be it ours, is that zone's to tell.
+            if self.snapshot.find_zone(sought, self.question.qtype) != Some(self.index) {
                 break;
             }
         }
@@ -315,19 +338,16 @@ impl Answering<'_> {
         match choice {
             Choice::Sites(sites) => {
                 self.steered = Some((steered.index, sites.as_slice().first().copied()));
-                for record in sites.as_slice().iter().flat_map(|&site| service.records(steered.rtype, site)) {
-                    if self.board.verdict(record.verdict).is_served() {
-                        response.push_site_record(service, record, steered.ttl, owner)?;
-                    }
+                let up = |record: &SiteRecord| self.board.verdict(record.verdict).is_served();
+                if push_sites(response, steered, &sites, up, steered.ttl, owner)? == 0 {
+                    // Down between the choice and here: what stood a moment ago is better than nothing.
+                    push_sites(response, steered, &sites, |_| true, soon, owner)?;
                 }
                 Ok(())
             }
             Choice::LastOnes(sites) => {
                 self.steered = Some((steered.index, sites.as_slice().first().copied()));
-                for record in sites.as_slice().iter().flat_map(|&site| service.records(steered.rtype, site)) {
-                    response.push_site_record(service, record, soon, owner)?;
-                }
-                Ok(())
+                push_sites(response, steered, &sites, |_| true, soon, owner).map(|_| ())
             }
             Choice::LastResort => {
                 for record in service.last_resort(steered.rtype) {
@@ -342,6 +362,7 @@ impl Answering<'_> {
                 self.answer_nodata(response, self.zone.negative_ttl())
             }
             Choice::Failure => {
+                response.clear_authoritative();
                 response.set_rcode(Rcode::SERVFAIL);
                 Ok(())
             }
@@ -382,8 +403,8 @@ impl Answering<'_> {
         response.push_negative_soa(self.zone, self.zone.negative_ttl())
     }
 
-    /// The DNAME, and the CNAME that follows from it (RFC 6672 3.1). Gives where its target stands; none when that
-    /// would be longer than a name can be.
+    /// The CNAME that follows from a DNAME (RFC 6672 3.1). Gives where its target stands; none when that would be longer
+    /// than a name can be.
     fn follow_dname(
         &self,
         response: &mut Response<'_>,
@@ -392,24 +413,41 @@ impl Answering<'_> {
         owner: NamePosition,
         below: usize,
     ) -> Result<Option<NamePosition>, Full> {
-        let dname_owner = NamePosition(owner.0 + sought.start(below));
-        let start = response.position();
-        response.push_rrset(Section::Answer, self.zone, dname, dname_owner)?;
-        let ttl = response.ttl_at(start);
         if sought.redirect(below, self.zone.target(dname)).is_none() {
             return Ok(None);
         }
         let target = response.next_rdata();
-        response.push_synthesized_cname(owner, ttl, sought.wire())?;
+        response.push_synthesized_cname(owner, self.zone.ttl(dname), sought.wire())?;
         Ok(Some(target))
     }
 
-    fn is_in_zone(&self, sought: &Qname) -> bool {
-        let apex = self.zone.apex().wire();
-        let octets = sought.wire();
-        match sought.label_count().checked_sub(self.zone.apex_labels()) {
-            Some(below) => octets[sought.start(below)..].eq_ignore_ascii_case(apex),
-            None => false,
+    /// Whether another zone of ours speaks for a name; DS apart, which its parent answers.
+    fn is_anothers(&self, sought: &Qname) -> bool {
+        self.question.qtype == Rtype::DS && self.snapshot.find_zone(sought, Rtype::SOA) != Some(self.index)
+    }
+}
+
+/// The records of some sites that are to be shown, equal ones once (RFC 2181 5); gives how many.
+fn push_sites(
+    response: &mut Response<'_>,
+    steered: &SteeredLookup<'_>,
+    sites: &Sites,
+    is_shown: impl Fn(&SiteRecord) -> bool,
+    ttl: u32,
+    owner: NamePosition,
+) -> Result<usize, Full> {
+    let service = steered.service;
+    let sites = sites.as_slice();
+    let mut count = 0;
+    for (number, &site) in sites.iter().enumerate() {
+        for record in service.records(steered.rtype, site).iter().filter(|record| is_shown(record)) {
+            let mut earlier = sites[..number].iter().flat_map(|&site| service.records(steered.rtype, site));
+            if earlier.any(|other| other.is_equal_to(record) && is_shown(other)) {
+                continue;
+            }
+            response.push_site_record(service, record, ttl, owner)?;
+            count += 1;
         }
     }
+    Ok(count)
 }

@@ -234,11 +234,10 @@ impl<'o> Response<'o> {
     pub fn push_synthesized_cname(
         &mut self,
         owner: NamePosition,
-        ttl: [u8; 4],
+        ttl: u32,
         target: &[u8],
     ) -> Result<(), Full> {
-        let length = (target.len() as u16).to_be_bytes();
-        self.push_record_head(owner, Rtype::CNAME, ttl, length, target.len())?;
+        self.push_record_head(owner, Rtype::CNAME, ttl, target.len())?;
         self.push(target)?;
         self.count(Section::Answer, 1);
         Ok(())
@@ -247,24 +246,10 @@ impl<'o> Response<'o> {
     /// What ANY is answered with where there is nothing that may be shown to everybody (RFC 8482 4.2).
     pub fn push_minimal_any(&mut self, ttl: u32) -> Result<(), Full> {
         const RDATA: &[u8] = b"\x07RFC8482\x00";
-        let length = (RDATA.len() as u16).to_be_bytes();
-        self.push_record_head(NamePosition::QNAME, Rtype::HINFO, ttl.to_be_bytes(), length, RDATA.len())?;
+        self.push_record_head(NamePosition::QNAME, Rtype::HINFO, ttl, RDATA.len())?;
         self.push(RDATA)?;
         self.count(Section::Answer, 1);
         Ok(())
-    }
-
-    /// The TTL of the first record of the RRset that was pushed when the response ended at `start`.
-    #[must_use]
-    pub fn ttl_at(&self, start: usize) -> [u8; 4] {
-        let ttl = &self.out[start + 6..start + 10];
-        [ttl[0], ttl[1], ttl[2], ttl[3]]
-    }
-
-    /// Where the response ends by now.
-    #[must_use]
-    pub fn position(&self) -> usize {
-        self.at
     }
 
     /// Writes RCODE and OPT; gives the length of the whole.
@@ -324,18 +309,17 @@ impl<'o> Response<'o> {
         &mut self,
         owner: NamePosition,
         rtype: Rtype,
-        ttl: [u8; 4],
-        rdata_length: [u8; 2],
-        room: usize,
+        ttl: u32,
+        rdata_length: usize,
     ) -> Result<(), Full> {
-        if self.at + 12 + room > self.limit {
+        if self.at + 12 + rdata_length > self.limit {
             return Err(Full);
         }
         self.push(&owner.pointer())?;
         self.push(&rtype.0.to_be_bytes())?;
         self.push(&number::IN.to_be_bytes())?;
-        self.push(&ttl)?;
-        self.push(&rdata_length).map(|_| ())
+        self.push(&ttl.to_be_bytes())?;
+        self.push(&(rdata_length as u16).to_be_bytes()).map(|_| ())
     }
 
     /// Points the owners of all records from `start` on at a name.

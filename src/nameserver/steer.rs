@@ -9,7 +9,7 @@ use crate::catchment::{Catchments, Ranking};
 use crate::health::board::{Board, Share, Verdict};
 use crate::nameserver::client::{Client, Position};
 use crate::nameserver::lookup::SteeredLookup;
-use crate::site::compile::{CompiledService, SiteRecord, TypeIndex, NO_ADDRESS, WhenAllDown};
+use crate::site::compile::{CompiledService, NO_ADDRESS, SiteRecord, TypeIndex, WhenAllDown};
 
 /// The most sites that one answer holds, whatever `sites_per_answer` says.
 pub const MOST_SITES: usize = 16;
@@ -109,7 +109,11 @@ impl Chooser<'_> {
         let wanted = self.service.sites_per_answer.min(MOST_SITES);
         let mut chosen = Sites::default();
         if ranking.near > 1 {
-            self.choose_near(&ranking.exact[..usize::from(ranking.near)], wanted, &mut chosen);
+            let ends_here =
+                self.choose_near(&ranking.exact[..usize::from(ranking.near)], wanted, &mut chosen);
+            if ends_here {
+                return if chosen.count == 0 { Choice::NoData } else { Choice::Sites(chosen) };
+            }
         }
         for site in order(ranking).skip(if ranking.near > 1 { usize::from(ranking.near) } else { 0 }) {
             if chosen.count == wanted {
@@ -154,8 +158,9 @@ impl Chooser<'_> {
     }
 
     /// Among sites about as close, in the order that the client's block and their weights give: each block has
-    /// its own order, which stays as it is for the others when one of them leaves (weighted rendezvous).
-    fn choose_near(&mut self, near: &[u16], wanted: usize, chosen: &mut Sites) {
+    /// its own order, which stays as it is for the others when one of them leaves (weighted rendezvous). True when the
+    /// choice ends with them.
+    fn choose_near(&mut self, near: &[u16], wanted: usize, chosen: &mut Sites) -> bool {
         self.share_decided = true;
         let mut last: Option<(u64, u16)> = None;
         while chosen.count < wanted {
@@ -165,12 +170,15 @@ impl Chooser<'_> {
                 .map(|&site| (self.lot(site), site))
                 .filter(|candidate| last.is_none_or(|last| *candidate > last))
                 .min();
-            let Some(candidate) = next else { return };
+            let Some(candidate) = next else { return false };
             last = Some(candidate);
-            if matches!(self.admit(candidate.1), Admission::Chosen) {
-                chosen.push(candidate.1);
+            match self.admit(candidate.1) {
+                Admission::Chosen => chosen.push(candidate.1),
+                Admission::EndsHere => return true,
+                Admission::PassedOver => {}
             }
         }
+        false
     }
 
     /// Smaller is better; the site with the smallest wins in proportion to its weight.
@@ -294,7 +302,7 @@ fn minus_log2(x: u64) -> u64 {
             mantissa = (square >> 63) as u64;
         }
     }
-    (u64::from(shift) + 1 << 40) - fraction
+    ((u64::from(shift) + 1) << 40) - fraction
 }
 
 #[cfg(test)]

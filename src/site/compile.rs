@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::health::board::{Layout, SiteOfService, Target};
 use crate::site::{AllDown, Service, SiteRrset};
-use crate::wire::{Rtype, number};
+use crate::wire::{Rtype, number, rdata};
 use crate::zone::compile::QNAME_POINTER;
 
 /// The slot of what is no address: boards have no such slot, and so call it up.
@@ -88,6 +88,15 @@ pub struct SiteRecord {
     length: u16,
     /// Of the address that it holds; [`NO_ADDRESS`] for any other record.
     pub verdict: u32,
+}
+
+impl SiteRecord {
+    /// Whether both hold the same record, be it of two sites.
+    #[inline]
+    #[must_use]
+    pub fn is_equal_to(&self, other: &SiteRecord) -> bool {
+        self.start == other.start
+    }
 }
 
 /// Index of a type within a service.
@@ -175,11 +184,13 @@ struct Compiler<'a> {
     slots: &'a mut Slots,
     records: Vec<SiteRecord>,
     octets: Vec<u8>,
+    /// Where each record's octets stand: equal ones once.
+    starts: HashMap<(Rtype, Vec<u8>), u32>,
 }
 
 impl<'a> Compiler<'a> {
     fn new(service: &'a Service, slots: &'a mut Slots) -> Compiler<'a> {
-        Compiler { service, slots, records: Vec::new(), octets: Vec::new() }
+        Compiler { service, slots, records: Vec::new(), octets: Vec::new(), starts: HashMap::new() }
     }
 
     fn compile(mut self) -> CompiledService {
@@ -255,18 +266,20 @@ impl<'a> Compiler<'a> {
     }
 
     fn add_record(&mut self, rtype: Rtype, rdata: &[u8], verdict: u32) {
-        let start = self.octets.len();
-        self.octets.extend_from_slice(&QNAME_POINTER);
-        self.octets.extend_from_slice(&rtype.0.to_be_bytes());
-        self.octets.extend_from_slice(&number::IN.to_be_bytes());
-        self.octets.extend_from_slice(&self.service.ttl.to_be_bytes());
-        self.octets.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
-        self.octets.extend_from_slice(rdata);
-        self.records.push(SiteRecord {
-            start: start as u32,
-            length: (self.octets.len() - start) as u16,
-            verdict,
+        let octets = &mut self.octets;
+        let key = (rtype, rdata::canonical(rtype, rdata).into_owned());
+        let start = *self.starts.entry(key).or_insert_with(|| {
+            let start = octets.len() as u32;
+            octets.extend_from_slice(&QNAME_POINTER);
+            octets.extend_from_slice(&rtype.0.to_be_bytes());
+            octets.extend_from_slice(&number::IN.to_be_bytes());
+            octets.extend_from_slice(&self.service.ttl.to_be_bytes());
+            octets.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
+            octets.extend_from_slice(rdata);
+            start
         });
+        // Owner, type, class, TTL and RDLENGTH before the data, which is bounded where sites are read.
+        self.records.push(SiteRecord { start, length: 12 + rdata.len() as u16, verdict });
     }
 }
 

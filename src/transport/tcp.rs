@@ -106,9 +106,7 @@ impl<R: Responder> Door<R> {
     fn admit(self: &Rc<Self>, client: IpAddr) -> Option<Admitted<R>> {
         let key = match client {
             IpAddr::V4(_) => client,
-            IpAddr::V6(address) => {
-                Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into()
-            }
+            IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into(),
         };
         let mut by_client = self.open_by_client.borrow_mut();
         let of_client = by_client.entry(key).or_default();
@@ -168,7 +166,8 @@ async fn accept<R: Responder + 'static>(listener: tokio::net::TcpListener, door:
             }
             Err(error) => {
                 debug!("no connection was accepted: {error}");
-                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+                {
                     tokio::time::sleep(BACK_OFF).await;
                 }
             }
@@ -176,7 +175,11 @@ async fn accept<R: Responder + 'static>(listener: tokio::net::TcpListener, door:
     }
 }
 
-async fn serve_connection<R: Responder>(mut stream: TcpStream, client: IpAddr, door: &Door<R>) -> io::Result<()> {
+async fn serve_connection<R: Responder>(
+    mut stream: TcpStream,
+    client: IpAddr,
+    door: &Door<R>,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut message = Vec::new();
     loop {

@@ -2,15 +2,15 @@
 //! and everything that it needs; a batch in, a batch out, no allocation and no lock in between.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrLike, SockaddrStorage,
-    recvmmsg, recvmsg, sendmmsg, sendmsg, setsockopt, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrLike,
+    SockaddrStorage, recvmmsg, recvmsg, sendmmsg, sendmsg, setsockopt, sockopt,
 };
 use socket2::{Protocol, Type};
 use tracing::debug;
@@ -115,7 +115,9 @@ fn send_all(
     while sent < lengths.len() {
         let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|index| {
             let length = lengths.get(sent + index).copied().unwrap_or(0);
-            [IoSlice::new(responses.get(sent + index).map(|response| &response[..length]).unwrap_or_default())]
+            [IoSlice::new(
+                responses.get(sent + index).map(|response| &response[..length]).unwrap_or_default(),
+            )]
         });
         let left = lengths.len() - sent;
         match sendmmsg(fd, headers, &slices[..left], &addresses[sent..], [], MsgFlags::empty()) {
@@ -141,7 +143,10 @@ fn serve_one_by_one(socket: &UdpSocket, responder: &mut impl Responder, stop: &A
             let mut slices = [IoSliceMut::new(&mut query)];
             match recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut control), MsgFlags::empty()) {
                 Ok(message) => {
-                    let arrived_at = message.cmsgs().ok().and_then(|mut messages| messages.find_map(packet_info));
+                    let arrived_at = message
+                        .cmsgs()
+                        .ok()
+                        .and_then(|mut messages| messages.find_map(|message| packet_info(&message)));
                     (message.bytes, message.address, arrived_at)
                 }
                 Err(error) => {
@@ -176,23 +181,32 @@ enum PacketInfo {
     V6(nix::libc::in6_pktinfo),
 }
 
-fn packet_info(message: ControlMessageOwned) -> Option<PacketInfo> {
-    match message {
+fn packet_info(message: &ControlMessageOwned) -> Option<PacketInfo> {
+    match *message {
         ControlMessageOwned::Ipv4PacketInfo(mut info) => {
             // The route decides on the interface; ipi_addr is what the header said, ipi_spec_dst where it leaves from.
             info.ipi_ifindex = 0;
             info.ipi_spec_dst = info.ipi_addr;
             Some(PacketInfo::V4(info))
         }
-        ControlMessageOwned::Ipv6PacketInfo(info) => Some(PacketInfo::V6(info)),
+        ControlMessageOwned::Ipv6PacketInfo(mut info) => {
+            // Likewise, but a link-local address means something only on its link.
+            let is_link_local = Ipv6Addr::from(info.ipi6_addr.s6_addr).is_unicast_link_local();
+            if !is_link_local {
+                info.ipi6_ifindex = 0;
+            }
+            Some(PacketInfo::V6(info))
+        }
         _ => None,
     }
 }
 
 fn client_of(address: &SockaddrStorage) -> Option<IpAddr> {
     match address.family()? {
-        AddressFamily::Inet => address.as_sockaddr_in().map(|v4| IpAddr::V4(Ipv4Addr::from(v4.ip()))),
-        AddressFamily::Inet6 => address.as_sockaddr_in6().map(|v6| IpAddr::V6(Ipv6Addr::from(v6.ip().octets()))),
+        AddressFamily::Inet => address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip())),
+        AddressFamily::Inet6 => {
+            address.as_sockaddr_in6().map(|v6| IpAddr::V6(Ipv6Addr::from(v6.ip().octets())))
+        }
         _ => None,
     }
 }

@@ -11,8 +11,8 @@ use super::{Name, Rtype, number};
 
 /// Mnemonics of RCODEs 0 to 10 (IANA).
 const RCODES: [&str; 11] = [
-    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
-    "NOTZONE",
+    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET",
+    "NOTAUTH", "NOTZONE",
 ];
 
 /// A message that was read.
@@ -128,7 +128,12 @@ impl Message {
             5 => "UPDATE".to_owned(),
             other => format!("RESERVED{other}"),
         };
-        writeln!(out, ";; ->>HEADER<<- opcode: {opcode}, status: {}, id: {}", rcode_name(self.rcode()), self.id)?;
+        writeln!(
+            out,
+            ";; ->>HEADER<<- opcode: {opcode}, status: {}, id: {}",
+            rcode_name(self.rcode()),
+            self.id
+        )?;
         let [answer, authority, additional] = [0, 1, 2].map(|section| self.sections[section].len());
         let additional = additional + usize::from(self.edns.is_some());
         writeln!(

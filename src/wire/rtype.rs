@@ -31,10 +31,10 @@ rtypes! {
 
 impl Rtype {
     /// Whether this number can only stand in a question or in a message's machinery, never in a zone
-    /// (RFC 6895 3.1: meta types and QTYPEs, 128 to 255; and OPT).
+    /// (RFC 6895 3.1: meta types and QTYPEs, 128 to 255; OPT; and 0, which is reserved).
     #[must_use]
     pub fn is_meta(self) -> bool {
-        self == Rtype::OPT || (128..=255).contains(&self.0)
+        self == Rtype::OPT || self.0 == 0 || (128..=255).contains(&self.0)
     }
 
     /// The mnemonics of all types that have one.

@@ -26,6 +26,8 @@ struct Checked<'z> {
     zone: &'z ZoneFile,
     owners: HashMap<Name, Vec<Record<'z>>>,
     steered: HashMap<Name, &'z Service>,
+    /// All owners and the names between them and the apex (RFC 4592 2.2.2).
+    names: HashSet<Name>,
     /// Delegated names, and names with a DNAME.
     cuts: HashSet<Name>,
     dnames: HashSet<Name>,
@@ -56,9 +58,20 @@ impl<'z> Checked<'z> {
         };
         let cuts = having(Rtype::NS).filter(|name| *name != zone.apex).collect();
         let dnames = having(Rtype::DNAME).collect();
-        let steered =
-            zone.steered.iter().map(|steered| (steered.owner.clone(), &*zone.services[steered.service])).collect();
-        Checked { zone, owners, steered, cuts, dnames }
+        let steered = zone
+            .steered
+            .iter()
+            .map(|steered| (steered.owner.clone(), &*zone.services[steered.service]))
+            .collect();
+        let mut names = HashSet::new();
+        for owner in owners.keys().chain(zone.steered.iter().map(|steered| &steered.owner)) {
+            for name in ancestors(owner, &zone.apex) {
+                if !names.insert(name) {
+                    break;
+                }
+            }
+        }
+        Checked { zone, owners, steered, names, cuts, dnames }
     }
 
     fn records(&self, name: &Name, rtype: Rtype) -> impl Iterator<Item = &Record<'z>> {
@@ -90,7 +103,8 @@ impl<'z> Checked<'z> {
             self.check_alias(owner, records, findings);
             self.check_ttls(owner, records, findings);
             if owner.is_wildcard() {
-                for record in records.iter().filter(|record| matches!(record.rtype, Rtype::NS | Rtype::DNAME)) {
+                for record in records.iter().filter(|record| matches!(record.rtype, Rtype::NS | Rtype::DNAME))
+                {
                     // RFC 4592 4.2 and 4.4: undefined, and servers disagree.
                     findings.error(&record.at(), format!("{} at a wildcard", record.rtype));
                 }
@@ -113,8 +127,13 @@ impl<'z> Checked<'z> {
                 );
             }
             if self.steered.contains_key(owner) {
-                findings.error(&cname.at(), format!("{owner} has a CNAME and a service; a CNAME stands alone"));
+                findings
+                    .error(&cname.at(), format!("{owner} has a CNAME and a service; a CNAME stands alone"));
             }
+        }
+        let dname = records.iter().find(|record| record.rtype == Rtype::DNAME);
+        if let Some(dname) = dname.filter(|_| self.cuts.contains(owner)) {
+            findings.error(&dname.at(), format!("{owner} is delegated and cannot have a DNAME"));
         }
         for rtype in [Rtype::CNAME, Rtype::DNAME] {
             if let Some(second) = records.iter().filter(|record| record.rtype == rtype).nth(1) {
@@ -131,7 +150,10 @@ impl<'z> Checked<'z> {
             if first != record.ttl && told.insert(record.rtype) {
                 findings.warning(
                     &record.at(),
-                    format!("the {} records of {owner} have different TTLs; the lowest is served (RFC 2181 5.2)", record.rtype),
+                    format!(
+                        "the {} records of {owner} have different TTLs; the lowest is served (RFC 2181 5.2)",
+                        record.rtype
+                    ),
                 );
             }
         }
@@ -164,7 +186,10 @@ impl<'z> Checked<'z> {
             for record in beside.iter().filter(|record| types.contains(&record.rtype)) {
                 findings.error(
                     &record.at(),
-                    format!("{owner} is steered; its {} records come from the sites of \"{}\"", record.rtype, service.name),
+                    format!(
+                        "{owner} is steered; its {} records come from the sites of \"{}\"",
+                        record.rtype, service.name
+                    ),
                 );
             }
             if beside.iter().any(|record| record.rtype == Rtype::NS) && *owner != self.zone.apex {
@@ -173,36 +198,64 @@ impl<'z> Checked<'z> {
         }
     }
 
-    /// What NS, MX and SRV name must be hosts with addresses (RFC 2181 10.3).
+    /// What NS, MX and SRV name must be hosts with addresses (RFC 2181 10.3); what a CNAME names should exist.
     fn check_targets(&self, findings: &mut Findings) {
         for record in self.zone.records.iter() {
-            if !matches!(record.rtype, Rtype::NS | Rtype::MX | Rtype::SRV) {
-                continue;
-            }
+            let check = match record.rtype {
+                Rtype::NS | Rtype::MX | Rtype::SRV => Checked::check_target,
+                Rtype::CNAME => Checked::check_alias_target,
+                _ => continue,
+            };
             for offset in rdata::names(record.rtype, record.rdata) {
                 let Ok(target) = Name::first_of(&record.rdata[offset..]) else { continue };
-                if !target.is_root() {
-                    self.check_target(&record, &target, findings);
+                if !target.is_root() && target.is_at_or_below(&self.zone.apex) {
+                    check(self, &record, &target, findings);
                 }
             }
         }
     }
 
+    fn check_alias_target(&self, record: &Record<'_>, target: &Name, findings: &mut Findings) {
+        let is_answered = self.source_of(target).is_some()
+            || self.cut_above(target).is_some()
+            || ancestors(target, &self.zone.apex).any(|ancestor| self.dnames.contains(&ancestor));
+        if !is_answered {
+            let text =
+                format!("this CNAME points at {target}, which does not exist{}", self.dot_hint(target));
+            findings.warning(&record.at(), text);
+        }
+    }
+
+    /// A name that was meant to be absolute, and got the zone's name behind it.
+    fn dot_hint(&self, target: &Name) -> &'static str {
+        let below = target.labels().count() - self.zone.apex.labels().count();
+        if below >= 2 && !self.names.contains(target) {
+            "; a name that is not of this zone ends in a dot"
+        } else {
+            ""
+        }
+    }
+
     fn check_target(&self, record: &Record<'_>, target: &Name, findings: &mut Findings) {
         let rtype = record.rtype;
-        if !target.is_at_or_below(&self.zone.apex) {
-            return;
-        }
         let source = self.source_of(target);
         if let Some(source) = &source
             && self.records(source, Rtype::CNAME).next().is_some()
         {
-            findings.error(&record.at(), format!("this {rtype} points at {target}, which is a CNAME"));
+            let text = format!("this {rtype} points at {target}, which is a CNAME");
+            // Mail is delivered all the same, mostly; a delegation does not work.
+            if rtype == Rtype::NS {
+                findings.error(&record.at(), text);
+            } else {
+                findings.warning(&record.at(), text);
+            }
             return;
         }
         if source.as_ref().is_some_and(|source| self.steered.contains_key(source)) {
             if rtype == Rtype::NS {
-                let text = format!("the name server {target} is steered; its address must be the same for everybody");
+                let text = format!(
+                    "the name server {target} is steered; its address must be the same for everybody"
+                );
                 findings.error(&record.at(), text);
             }
             return;
@@ -211,20 +264,32 @@ impl<'z> Checked<'z> {
             self.records(name, Rtype::A).next().is_some() || self.records(name, Rtype::AAAA).next().is_some()
         };
         let cut = self.cut_above(target);
-        if source.as_ref().is_some_and(has_address) {
+        // Below a cut there are no wildcards: what is to be glue stands there by its name.
+        if source.as_ref().is_some_and(|source| has_address(source) && (cut.is_none() || source == target)) {
             return;
         }
         match (rtype, cut) {
             // Glue is needed just where the name lies below the cut that it serves (RFC 9471 2.1).
             (Rtype::NS, Some(cut)) if record.owner_name() == cut => {
-                findings.error(&record.at(), format!("missing glue: {target} lies within {cut} and has no address here"));
+                findings.error(
+                    &record.at(),
+                    format!("missing glue: {target} lies within {cut} and has no address here"),
+                );
             }
             (_, Some(_)) => {}
             (Rtype::NS, None) => {
-                findings.error(&record.at(), format!("missing glue: the name server {target} has no address in this zone"));
+                let hint = self.dot_hint(target);
+                findings.error(
+                    &record.at(),
+                    format!("missing glue: the name server {target} has no address in this zone{hint}"),
+                );
             }
             (_, None) => {
-                findings.warning(&record.at(), format!("this {rtype} points at {target}, which has no address in this zone"));
+                let hint = self.dot_hint(target);
+                findings.warning(
+                    &record.at(),
+                    format!("this {rtype} points at {target}, which has no address in this zone{hint}"),
+                );
             }
         }
     }
@@ -250,7 +315,7 @@ impl<'z> Checked<'z> {
     }
 
     fn exists(&self, name: &Name) -> bool {
-        self.owners.contains_key(name) || self.steered.contains_key(name)
+        self.names.contains(name)
     }
 
     /// The delegated name at or above a name.

@@ -1,5 +1,7 @@
 //! Records that were checked -> the tree that is served.
 
+use std::collections::HashSet;
+
 use crate::wire::name::wire_length;
 use crate::wire::{Name, Rtype, number, rdata};
 use crate::zone::ZoneFile;
@@ -14,6 +16,9 @@ pub const QNAME_POINTER: [u8; 2] = [0xc0, 12];
 /// a very large response together (CVE-2024-11187).
 const MOST_ADDITIONAL_NAMES: usize = 13;
 
+/// The longest RRset: header, the longest question and an OPT must stand beside it in a message of 65,535 octets.
+const LONGEST_RRSET: usize = 65_535 - 12 - (255 + 4) - 64;
+
 /// Why a zone that passed its check cannot be served all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CompileError {
@@ -21,7 +26,11 @@ pub enum CompileError {
     NoSoa,
     /// An RRset that fits into no message.
     RrsetTooLarge(Name, Rtype),
-    /// More than 65,534 steered owners, or more octets than offsets can name.
+    /// Addresses of the hosts that an RRset names, which fit into no message.
+    AdditionalTooLarge(Name, Rtype),
+    /// More steered owners than can be numbered.
+    TooManySteered,
+    /// More octets than offsets can name.
     ZoneTooLarge,
 }
 
@@ -32,6 +41,13 @@ impl std::fmt::Display for CompileError {
             CompileError::RrsetTooLarge(owner, rtype) => {
                 write!(f, "the {rtype} records of {owner} do not fit into one message of 65,535 octets")
             }
+            CompileError::AdditionalTooLarge(owner, rtype) => {
+                write!(
+                    f,
+                    "the addresses of the hosts that the {rtype} records of {owner} name do not fit into one message"
+                )
+            }
+            CompileError::TooManySteered => f.write_str("the zone has more than 65,534 steered owners"),
             CompileError::ZoneTooLarge => f.write_str("the zone is larger than 4 GiB"),
         }
     }
@@ -125,11 +141,11 @@ impl Compiler {
             let service = &file.services[steered.service];
             let node = self.insert(steered.owner.wire());
             self.zone.steered.push(SteeredOwner {
-                service: u16::try_from(steered.service).map_err(|_| CompileError::ZoneTooLarge)?,
+                service: u16::try_from(steered.service).map_err(|_| CompileError::TooManySteered)?,
                 ttl: steered.ttl.unwrap_or(service.ttl),
             });
             self.zone.nodes[node as usize].steered =
-                u16::try_from(self.zone.steered.len()).map_err(|_| CompileError::ZoneTooLarge)?;
+                u16::try_from(self.zone.steered.len()).map_err(|_| CompileError::TooManySteered)?;
         }
         Ok(())
     }
@@ -140,13 +156,17 @@ impl Compiler {
             // One TTL an RRset (RFC 2181 5.2); the lowest, so that nothing is kept longer than was written.
             let ttl = records.iter().map(|placed| placed.record.ttl).min().unwrap_or(0);
             let mut piece = PieceWriter::new(&mut self.zone);
-            for (index, placed) in records.iter().enumerate() {
+            let mut seen = HashSet::new();
+            for placed in records {
+                let mut record = placed.record;
                 // Equal records are one record (RFC 2181 5).
-                if records[..index].iter().any(|earlier| earlier.record.rdata == placed.record.rdata) {
+                if records.len() > 1 && !seen.insert(rdata::canonical(record.rtype, record.rdata)) {
                     continue;
                 }
-                let mut record = placed.record;
-                record.ttl = ttl;
+                // Each signature has the TTL of the RRset that it signs (RFC 4034 3).
+                if record.rtype != Rtype::RRSIG {
+                    record.ttl = ttl;
+                }
                 let serial = self.serial.filter(|_| record.rtype == Rtype::SOA);
                 piece.push(&QNAME_POINTER, &record, serial);
             }
@@ -189,10 +209,8 @@ impl Compiler {
     /// Addresses for the hosts that NS, MX and SRV name, as far as this zone has them (RFC 1034 4.3.2 step
     /// 6, RFC 9471). Hosts that are steered get none: their addresses depend on who asks (meaning 14).
     fn add_additionals(&mut self, placed: &[Placed<'_>]) -> Result<(), CompileError> {
-        let mut number = 0;
-        for records in placed.chunk_by(|a, b| (a.node, a.record.rtype) == (b.node, b.record.rtype)) {
-            let rrset = number;
-            number += 1;
+        let rrsets = placed.chunk_by(|a, b| (a.node, a.record.rtype) == (b.node, b.record.rtype));
+        for (rrset, records) in rrsets.enumerate() {
             if !matches!(records[0].record.rtype, Rtype::NS | Rtype::MX | Rtype::SRV) {
                 continue;
             }
@@ -213,9 +231,13 @@ impl Compiler {
             let (required, welcome): (Vec<NodeId>, Vec<NodeId>) =
                 hosts.into_iter().partition(|host| cut.is_some_and(|cut| self.is_at_or_below(*host, cut)));
             let welcome: Vec<NodeId> = welcome.into_iter().take(MOST_ADDITIONAL_NAMES).collect();
+            let additional =
+                (self.write_addresses(placed, &required), self.write_addresses(placed, &welcome));
+            let first = records[0].record;
+            let too_large = || CompileError::AdditionalTooLarge(first.owner_name(), first.rtype);
             let additional = Additional {
-                required: self.write_addresses(placed, &required)?,
-                welcome: self.write_addresses(placed, &welcome)?,
+                required: additional.0.ok_or_else(too_large)?,
+                welcome: additional.1.ok_or_else(too_large)?,
             };
             if additional.required.record_count + additional.welcome.record_count > 0 {
                 self.zone.additionals.push(additional);
@@ -225,7 +247,8 @@ impl Compiler {
         Ok(())
     }
 
-    fn write_addresses(&mut self, placed: &[Placed<'_>], hosts: &[NodeId]) -> Result<Piece, CompileError> {
+    /// None when they fit into no message.
+    fn write_addresses(&mut self, placed: &[Placed<'_>], hosts: &[NodeId]) -> Option<Piece> {
         let mut piece = PieceWriter::new(&mut self.zone);
         for &host in hosts {
             let first = placed.partition_point(|placed| placed.node < host);
@@ -237,7 +260,7 @@ impl Compiler {
                 piece.push_with_owner(&address.record);
             }
         }
-        piece.finish().ok_or(CompileError::ZoneTooLarge)
+        piece.finish()
     }
 
     /// The node of a name, if this zone has it.
@@ -298,6 +321,9 @@ impl<'a> PieceWriter<'a> {
     }
 
     fn push_after_owner(&mut self, record: &Record<'_>, serial: Option<u32>) {
+        if self.zone.pieces.len() - self.start > LONGEST_RRSET {
+            return; // it is refused as a whole, in the end
+        }
         let pieces = &mut self.zone.pieces;
         pieces.extend_from_slice(&record.rtype.0.to_be_bytes());
         pieces.extend_from_slice(&number::IN.to_be_bytes());
@@ -349,7 +375,8 @@ impl<'a> PieceWriter<'a> {
 
     /// None when the records fill more than a message.
     fn finish(self) -> Option<Piece> {
-        let length = u16::try_from(self.zone.pieces.len() - self.start).ok()?;
+        let length = self.zone.pieces.len() - self.start;
+        let length = u16::try_from(length).ok().filter(|_| length <= LONGEST_RRSET)?;
         for pointer in &self.pointers {
             self.zone.pieces.extend_from_slice(&pointer.to_be_bytes());
         }

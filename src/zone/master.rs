@@ -31,7 +31,7 @@ pub fn read(source: &Arc<Source>, apex: &Name, findings: &mut Findings) -> ZoneF
         ttl: None,
         last_ttl: None,
         last_owner: None,
-        includes: 0,
+        included: Vec::new(),
         told: 0,
         findings,
     };
@@ -39,6 +39,7 @@ pub fn read(source: &Arc<Source>, apex: &Name, findings: &mut Findings) -> ZoneF
     ZoneFile {
         apex: apex.clone(),
         source: Arc::clone(source),
+        included: reader.included,
         records: reader.records,
         automatic_serial: false,
         steered: Vec::new(),
@@ -54,7 +55,7 @@ struct Reader<'a> {
     ttl: Option<u32>,
     last_ttl: Option<u32>,
     last_owner: Option<Name>,
-    includes: usize,
+    included: Vec<Arc<Source>>,
     told: usize,
     findings: &'a mut Findings,
 }
@@ -162,14 +163,15 @@ impl<'t> Lexer<'t> {
                 }
                 b'"' => {
                     self.at += 1;
-                    if is_quoted {
+                    is_quoted = !is_quoted;
+                    // A word that begins with a quote ends with it; in others quotes enclose a part (RFC 9460 A.1).
+                    if !is_quoted && octets[start] == b'"' {
                         break;
                     }
-                    if self.at - 1 == start {
-                        is_quoted = true;
-                    }
                 }
-                b'\\' => self.at += 1 + usize::from(octets.get(self.at + 1).is_some_and(|next| *next != b'\n')),
+                b'\\' => {
+                    self.at += 1 + usize::from(octets.get(self.at + 1).is_some_and(|next| *next != b'\n'))
+                }
                 b' ' | b'\t' | b'\r' | b'\n' | b';' | b'(' | b')' if !is_quoted => break,
                 _ => self.at += 1,
             }
@@ -256,9 +258,6 @@ impl Reader<'_> {
     fn tell(&mut self, at: &At, text: impl Into<String>) {
         self.told += 1;
         self.findings.error(at, text);
-        if self.told == MOST_FINDINGS {
-            self.findings.error(at, "too many mistakes; what follows was not read");
-        }
     }
 
     fn read_directive(
@@ -286,12 +285,17 @@ impl Reader<'_> {
                     self.include(source, places, file, name, depth);
                 }
             }
-            ("$GENERATE", [range, rest @ ..]) if rest.len() >= 3 => self.generate(places, range, rest, origin),
+            ("$GENERATE", [range, rest @ ..]) if rest.len() >= 3 => {
+                self.generate(places, range, rest, origin)
+            }
             ("$ORIGIN", _) => self.tell(&at, "$ORIGIN takes a name"),
             ("$TTL", _) => self.tell(&at, "$TTL takes a time"),
             ("$INCLUDE", _) => self.tell(&at, "$INCLUDE takes a file and perhaps an origin"),
             ("$GENERATE", _) => {
-                self.tell(&at, "$GENERATE takes a range, an owner, a type and data, as in: 1-9 host$ A 192.0.2.$");
+                self.tell(
+                    &at,
+                    "$GENERATE takes a range, an owner, a type and data, as in: 1-9 host$ A 192.0.2.$",
+                );
             }
             (word, _) => {
                 let hint = did_you_mean(word, ["$ORIGIN", "$TTL", "$INCLUDE", "$GENERATE"]);
@@ -320,8 +324,7 @@ impl Reader<'_> {
         depth: usize,
     ) {
         let at = places.at(file.offset);
-        self.includes += 1;
-        if depth == DEEPEST_INCLUDE || self.includes > MOST_INCLUDES {
+        if depth == DEEPEST_INCLUDE || self.included.len() == MOST_INCLUDES {
             return self.tell(&at, "too many files within files; does one include itself?");
         }
         let folder = source.path.parent().unwrap_or(Path::new(""));
@@ -329,6 +332,7 @@ impl Reader<'_> {
         match read_text(&path) {
             Ok(text) => {
                 let included = Source::new(path, text);
+                self.included.push(Arc::clone(&included));
                 let owner = self.last_owner.clone();
                 self.read_file(&included, origin, depth + 1);
                 self.last_owner = owner;
@@ -351,14 +355,14 @@ impl Reader<'_> {
             owner
         };
         self.last_owner = Some(owner.clone());
-        self.read_after_owner(places, owner, &at, words, origin);
+        self.read_after_owner(places, &owner, &at, words, origin);
     }
 
     /// TTL and class in either order, then type and data (RFC 1035 5.1).
     fn read_after_owner(
         &mut self,
         places: &mut Places<'_>,
-        owner: Name,
+        owner: &Name,
         at: &At,
         mut words: &[Word<'_>],
         origin: &Name,
@@ -372,7 +376,7 @@ impl Reader<'_> {
             words = rest;
             let is_number = word.text.starts_with(|c: char| c.is_ascii_digit());
             match word.text.to_ascii_uppercase().as_str() {
-                "IN" if !has_class => has_class = true,
+                "IN" | "CLASS1" if !has_class => has_class = true,
                 "CH" | "HS" | "CS" if !has_class => {
                     return self.tell(&places.at(word.offset), "only class IN is served");
                 }
@@ -394,6 +398,7 @@ impl Reader<'_> {
                 },
             }
         };
+        let has_ttl = ttl.or(self.ttl).or(self.last_ttl).is_some();
         let ttl = match ttl.or(self.ttl).or(self.last_ttl) {
             Some(ttl) => ttl,
             // Before there was $TTL, the SOA's minimum was the default (RFC 1035 3.3.13).
@@ -413,8 +418,9 @@ impl Reader<'_> {
         match rdata::parse(rtype, &data, origin) {
             Ok(octets) => {
                 let ttl = match octets.len().checked_sub(4) {
-                    Some(minimum) if rtype == Rtype::SOA && self.ttl.is_none() && self.last_ttl.is_none() => {
-                        u32::from_be_bytes([octets[minimum], octets[minimum + 1], octets[minimum + 2], octets[minimum + 3]])
+                    Some(at) if rtype == Rtype::SOA && !has_ttl => {
+                        let minimum = [octets[at], octets[at + 1], octets[at + 2], octets[at + 3]];
+                        u32::from_be_bytes(minimum).min(i32::MAX as u32)
                     }
                     _ => ttl,
                 };
@@ -422,13 +428,14 @@ impl Reader<'_> {
                 if !owner.is_at_or_below(self.apex) {
                     return self.tell(at, format!("{owner} is not in the zone {}", self.apex));
                 }
-                if self.records.push(&owner, rtype, ttl, &octets, at).is_err() {
+                if self.records.push(owner, rtype, ttl, &octets, at).is_err() {
                     self.tell(at, "more than a record of 65,535 octets, or a zone of 4 GiB, can hold");
                 }
             }
             Err(error) => {
                 let word = offsets.iter().rev().find(|(start, _)| *start <= error.offset);
-                let place = word.map_or_else(|| at.clone(), |(start, offset)| places.at(offset + (error.offset - start)));
+                let place = word
+                    .map_or_else(|| at.clone(), |(start, offset)| places.at(offset + (error.offset - start)));
                 self.tell(&place, format!("{rtype}: {}", error.text));
             }
         }
@@ -449,12 +456,15 @@ impl Reader<'_> {
                 match substitute(word.text, number) {
                     Some(text) => generated.push(text),
                     None => {
-                        let text = format!("\"{}\": after $ comes nothing, or {{offset,width,base}}", word.text);
+                        let text =
+                            format!("\"{}\": after $ comes nothing, or {{offset,width,base}}", word.text);
                         return self.tell(&places.at(word.offset), text);
                     }
                 }
             }
-            let Some(owner) = self.name(places, &Word { text: &generated[0], offset: words[0].offset }, origin) else {
+            let Some(owner) =
+                self.name(places, &Word { text: &generated[0], offset: words[0].offset }, origin)
+            else {
                 return;
             };
             let rest: Vec<Word<'_>> = generated[1..]
@@ -463,7 +473,7 @@ impl Reader<'_> {
                 .map(|(text, word)| Word { text, offset: word.offset })
                 .collect();
             let told = self.told;
-            self.read_after_owner(places, owner, &at, &rest, origin);
+            self.read_after_owner(places, &owner, &at, &rest, origin);
             if self.told > told {
                 return;
             }
@@ -515,7 +525,8 @@ fn substitute(text: &str, number: u64) -> Option<String> {
 fn format_number(modifiers: &str, number: u64) -> Option<String> {
     let mut parts = modifiers.split(',').map(str::trim);
     let offset: i64 = parts.next()?.parse().ok()?;
-    let width: usize = parts.next().map_or(Some(0), |width| width.parse().ok()).filter(|width| *width <= 255)?;
+    let width: usize =
+        parts.next().map_or(Some(0), |width| width.parse().ok()).filter(|width| *width <= 255)?;
     let base = parts.next().unwrap_or("d");
     let value = u64::try_from(i64::try_from(number).ok()?.checked_add(offset)?).ok()?;
     let nibbles = |digits: String| digits.chars().rev().map(String::from).collect::<Vec<_>>().join(".");
@@ -543,7 +554,13 @@ pub(crate) fn read_text(path: &Path) -> Result<String, String> {
         return Err(format!("larger than {} MiB", LARGEST >> 20));
     }
     let octets = fs::read(path).map_err(|error| error.to_string())?;
-    String::from_utf8(octets).map_err(|error| format!("no text: octet {} is not UTF-8", error.utf8_error().valid_up_to()))
+    let text = String::from_utf8(octets).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|octet| **octet == b'\n').count();
+        format!("line {line} is not UTF-8; `iconv -f latin1 -t utf8` turns older files into it")
+    })?;
+    // Editors of some systems put a byte order mark first.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 #[cfg(test)]
@@ -558,7 +575,8 @@ mod tests {
             let data = rdata::print(record.rtype, record.rdata);
             format!("{} {} {} {data}", record.owner_name(), record.ttl, record.rtype)
         };
-        let findings = findings.iter().map(|finding| format!("{}:{} {}", finding.line, finding.column, finding.text));
+        let findings =
+            findings.iter().map(|finding| format!("{}:{} {}", finding.line, finding.column, finding.text));
         (file.records.iter().map(record).collect(), findings.collect())
     }
 
@@ -586,9 +604,9 @@ mod tests {
 
     #[test]
     fn generate_counts() {
-        let (records, findings) = read_text_as(concat!(
+        let (records, findings) = read_text_as(
             "$TTL 60\n$GENERATE 1-3/2 host$ A 192.0.2.${10}\n$GENERATE 0-0 n${0,4,x} CNAME \\$x\n",
-        ));
+        );
         assert_eq!(findings, [""; 0]);
         assert_eq!(
             records,

@@ -28,6 +28,8 @@ pub struct ZoneFile {
     pub apex: Name,
     /// The file that gave it.
     pub source: Arc<Source>,
+    /// Files that it includes.
+    pub included: Vec<Arc<Source>>,
     /// Static records, the SOA among them. The serial of a YAML zone that gives none is 0 here; whoever
     /// publishes the zone sets it.
     pub records: Records,

@@ -1,7 +1,8 @@
 //! A folder of zones -> the files of each zone, and what they share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,26 +86,46 @@ impl WrittenZone {
     }
 }
 
+/// What a file was when it could last be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Was {
+    /// Shared by all zones.
+    Shared,
+    /// This zone.
+    Zone(Name),
+}
+
 /// Lists a folder and its subfolders. Dotfiles, `*~` and everything that is not `.yaml`, `.yml` or `.zone` are ignored.
+/// A file that cannot be read is what it was.
 #[must_use]
-pub fn list(root: &Path) -> Folder {
+pub fn list(root: &Path, was: &BTreeMap<PathBuf, Was>) -> Folder {
     let mut folder = Folder::default();
     let mut paths = Vec::new();
-    collect(root, 0, &mut paths, &mut folder.findings);
+    collect(root, &mut Vec::new(), &mut paths, &mut folder.findings);
     for path in paths {
-        folder.add(path);
+        let was = was.get(&path);
+        folder.add(path, was);
     }
     folder.find_rivals();
     folder
 }
 
-fn collect(path: &Path, depth: usize, paths: &mut Vec<PathBuf>, findings: &mut Findings) {
+/// `above` are the folders that are being listed, by device and inode: a symbolic link back to one of them is no folder of its own.
+fn collect(path: &Path, above: &mut Vec<(u64, u64)>, paths: &mut Vec<PathBuf>, findings: &mut Findings) {
+    let here = match fs::metadata(path) {
+        Ok(metadata) => (metadata.dev(), metadata.ino()),
+        Err(error) => return findings.unreadable(path, error.to_string()),
+    };
+    if above.contains(&here) || above.len() == DEEPEST {
+        return;
+    }
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) => return findings.unreadable(path, error.to_string()),
     };
     let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     entries.sort();
+    above.push(here);
     for entry in entries {
         let name = entry.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if name.starts_with('.') || name.ends_with('~') {
@@ -114,17 +135,16 @@ fn collect(path: &Path, depth: usize, paths: &mut Vec<PathBuf>, findings: &mut F
             .extension()
             .is_some_and(|extension| ["yaml", "yml", "zone"].iter().any(|known| extension == *known));
         if entry.is_dir() {
-            if depth < DEEPEST {
-                collect(&entry, depth + 1, paths, findings);
-            }
+            collect(&entry, above, paths, findings);
         } else if is_ours {
             paths.push(entry);
         }
     }
+    above.pop();
 }
 
 impl Folder {
-    fn add(&mut self, path: PathBuf) {
+    fn add(&mut self, path: PathBuf, was: Option<&Was>) {
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let text = master::read_text(&path).map(|text| Source::new(&path, text));
         let is_master_file = path.extension().is_some_and(|extension| extension == "zone");
@@ -132,12 +152,13 @@ impl Folder {
             Ok(source) if !is_master_file => Kind::of_yaml(source),
             _ => Kind::Unknown,
         };
-        let (is_zone, inside) = match root {
+        let (is_zone, inside) = match (root, was) {
             _ if is_master_file => (true, None),
-            Kind::Zone(inside) => (true, inside),
-            Kind::Shared => (false, None),
-            // What cannot be read is what its name looks like: the shared file is `sites.yaml`.
-            Kind::Unknown => (stem.contains('.'), None),
+            (Kind::Zone(inside), _) => (true, inside),
+            (Kind::Shared, _) | (Kind::Unknown, Some(Was::Shared)) => (false, None),
+            (Kind::Unknown, Some(Was::Zone(name))) => (true, Some(name.clone())),
+            // What never could be read is what its name looks like: the shared file is `sites.yaml`.
+            (Kind::Unknown, None) => (stem.contains('.'), None),
         };
         if !is_zone {
             match text {
@@ -147,9 +168,12 @@ impl Folder {
             return;
         }
         let by_file = Name::parse(&stem, Some(&Name::root()));
-        // A name with a slash (RFC 2317) cannot be a file's: there the name inside decides.
+        // A name with a slash (RFC 2317) and the root's cannot be a file's: there the name inside decides.
         let name = match (inside, by_file) {
-            (Some(inside), _) if inside.wire().contains(&b'/') => inside,
+            (Some(inside), _) if matches!(was, Some(Was::Zone(was)) if *was == inside) => inside,
+            (Some(inside), _) if inside.is_root() || inside.labels().any(|label| label.contains(&b'/')) => {
+                inside
+            }
             (_, Ok(name)) => name,
             (_, Err(error)) => {
                 self.findings.unreadable(&path, format!("\"{stem}\" is no zone's name: {error}"));
@@ -191,6 +215,20 @@ impl Kind {
             Some(root) if yaml::is_zone(&root) => Kind::Zone(yaml::name_inside(&root, &mut ignored)),
             Some(root) if root.is_null() => Kind::Unknown,
             Some(_) => Kind::Shared,
+            None => Kind::guess(&source.text),
+        }
+    }
+
+    /// Of a file that is no YAML: what its lines look like.
+    fn guess(text: &str) -> Kind {
+        let has = |keys: &[&str]| text.lines().any(|line| keys.iter().any(|key| line.starts_with(key)));
+        let inside = text.lines().find_map(|line| line.strip_prefix("zone:"));
+        match inside {
+            Some(name) => {
+                Kind::Zone(Name::parse(name.trim().trim_matches(['"', '\'']), Some(&Name::root())).ok())
+            }
+            None if has(&["records:", "soa:"]) => Kind::Zone(None),
+            None if has(&["sites:", "services:"]) => Kind::Shared,
             None => Kind::Unknown,
         }
     }

@@ -172,6 +172,13 @@ impl Zone {
         }
     }
 
+    /// Whether a name is a zone cut here, or lies below one.
+    #[must_use]
+    pub fn delegates(&self, name: &Name) -> bool {
+        let mut sought = Qname::default();
+        sought.read(name.wire()).is_some() && matches!(self.walk(&sought), Walk::Cut { .. })
+    }
+
     /// The RRset of a type at a node.
     #[inline]
     #[must_use]
@@ -221,6 +228,15 @@ impl Zone {
     pub fn target(&self, rrset: &Rrset) -> &[u8] {
         let octets = &self.targets[rrset.extra as usize..];
         &octets[..crate::wire::name::wire_length(octets).unwrap_or(octets.len())]
+    }
+
+    /// Seconds, of an RRset's first record.
+    #[must_use]
+    pub fn ttl(&self, rrset: &Rrset) -> u32 {
+        match self.piece(rrset.piece).0 {
+            [_, _, _, _, _, _, a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]),
+            _ => 0,
+        }
     }
 
     /// The addresses that go with an RRset.

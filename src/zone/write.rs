@@ -117,7 +117,8 @@ fn plain_text(octets: &[u8]) -> Option<String> {
 /// A YAML scalar that is read back as this text, in flow style too.
 #[must_use]
 pub fn quote(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | '-' | ' ' | '+' | '=');
+    let is_plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | '-' | ' ' | '+' | '=');
     let first_is_plain = text.starts_with(|c: char| c.is_ascii_alphanumeric());
     let is_word = matches!(text, "null" | "true" | "false");
     if first_is_plain && !is_word && !text.ends_with(' ') && text.chars().all(is_plain) {

@@ -31,7 +31,13 @@ pub fn name_inside(root: &Node, findings: &mut Findings) -> Option<Name> {
 }
 
 /// Reads a zone. What is wrong is a finding; what is right is read all the same.
-pub fn read(source: &Arc<Source>, root: &Node, apex: &Name, shared: &Shared, findings: &mut Findings) -> Option<ZoneFile> {
+pub fn read(
+    source: &Arc<Source>,
+    root: &Node,
+    apex: &Name,
+    shared: &Shared,
+    findings: &mut Findings,
+) -> Option<ZoneFile> {
     let mapping = root.mapping("a zone", findings)?;
     mapping.know_only(&ZONE_KEYS, findings);
     let shared = if mapping.get("sites").is_some() || mapping.get("services").is_some() {
@@ -46,6 +52,7 @@ pub fn read(source: &Arc<Source>, root: &Node, apex: &Name, shared: &Shared, fin
         zone: ZoneFile {
             apex: apex.clone(),
             source: Arc::clone(source),
+            included: Vec::new(),
             records: Records::new(),
             automatic_serial: false,
             steered: Vec::new(),
@@ -101,7 +108,10 @@ fn read_ttl(node: &Node, findings: &mut Findings) -> Option<u32> {
     let text = node.text("seconds, or a time such as 1h", findings)?;
     let ttl = parse_period(text).filter(|ttl| *ttl <= i32::MAX as u32);
     if ttl.is_none() {
-        findings.error(&node.at, format!("\"{text}\" is no TTL: seconds, or a time such as 1h, up to 2147483647 s"));
+        findings.error(
+            &node.at,
+            format!("\"{text}\" is no TTL: seconds, or a time such as 1h, up to 2147483647 s"),
+        );
     }
     ttl
 }
@@ -205,7 +215,9 @@ impl ZoneReader<'_> {
                         let hint = did_you_mean(word, known);
                         self.findings.error(
                             &key.at,
-                            format!("unknown key \"{word}\"{hint}; a record type, service or ttl is expected"),
+                            format!(
+                                "unknown key \"{word}\"{hint}; a record type, service or ttl is expected"
+                            ),
                         );
                     }
                 },
@@ -259,10 +271,17 @@ impl ZoneReader<'_> {
         };
         let Some(text) = name.text("a service's name", self.findings) else { return };
         let Some(service) = self.find_service(text) else {
+            let own = format!("{text}@{}", self.zone.apex);
+            if self.shared.is_broken(text) || self.shared.is_broken(&own) {
+                self.findings.error(&name.at, format!("service \"{text}\" could not be read"));
+                return;
+            }
             let suffix = format!("@{}", self.zone.apex);
-            let known = self.shared.services.iter().map(|service| {
-                service.name.strip_suffix(&suffix).unwrap_or(&service.name)
-            });
+            let known = self
+                .shared
+                .services
+                .iter()
+                .map(|service| service.name.strip_suffix(&suffix).unwrap_or(&service.name));
             let hint = did_you_mean(text, known);
             self.findings.error(&name.at, format!("unknown service \"{text}\"{hint}"));
             return;
@@ -299,7 +318,8 @@ impl ZoneReader<'_> {
     }
 
     fn read_expectation(&mut self, node: &Node) -> Option<Expectation> {
-        let mapping = node.mapping("an expectation such as { name: www, from: 1.1.1.1, site: syd }", self.findings)?;
+        let mapping =
+            node.mapping("an expectation such as { name: www, from: 1.1.1.1, site: syd }", self.findings)?;
         mapping.know_only(&["name", "type", "from", "down", "site", "data", "rcode", "scope"], self.findings);
         let apex = self.zone.apex.clone();
         let name = match mapping.get("name") {

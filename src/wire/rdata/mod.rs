@@ -3,9 +3,11 @@
 //! A type is a row of [`Field`]s; reading, printing and finding names all walk that row. What has no row is read and
 //! printed in the form for unknown types (RFC 3597 5), which every type may be written in.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::wire::Rtype;
+use crate::wire::name::wire_length;
 
 mod fields;
 mod print;
@@ -51,6 +53,19 @@ pub fn names(rtype: Rtype, rdata: &[u8]) -> Vec<usize> {
         }
     }
     found
+}
+
+/// RDATA as it is compared: names in lower case (RFC 4034 6.2, RFC 4343).
+#[must_use]
+pub fn canonical(rtype: Rtype, rdata: &[u8]) -> Cow<'_, [u8]> {
+    let mut octets = Cow::Borrowed(rdata);
+    for start in names(rtype, rdata) {
+        let end = wire_length(&rdata[start..]).map_or(start, |length| start + length);
+        if rdata[start..end].iter().any(u8::is_ascii_uppercase) {
+            octets.to_mut()[start..end].make_ascii_lowercase();
+        }
+    }
+    octets
 }
 
 /// Whether names in a type's RDATA may be compressed: only in the types of RFC 1035 (RFC 3597 4).

@@ -46,7 +46,9 @@ pub(super) fn parse(words: &[Word<'_>], alias: bool, out: &mut Vec<u8>) -> Resul
         if params.iter().any(|(known, ..)| *known == number) {
             return Err(word.error(format!("{key} stands here twice")));
         }
-        params.push((number, parse_value(number, value, word)?, word));
+        let value =
+            if is_known(key) { parse_value(number, value, word)? } else { wire_value(number, value, word)? };
+        params.push((number, value, word));
     }
     params.sort_by_key(|(number, ..)| *number);
     check_mandatory(&params)?;
@@ -57,6 +59,21 @@ pub(super) fn parse(words: &[Word<'_>], alias: bool, out: &mut Vec<u8>) -> Resul
         out.extend_from_slice(&value);
     }
     Ok(())
+}
+
+/// `keyNNNNN` takes the value as it goes on the wire, whatever is known of the key (RFC 9460 2.1).
+fn wire_value(key: u16, value: Option<&str>, word: &Word<'_>) -> Result<Vec<u8>, RdataError> {
+    let value = unquote(value.unwrap_or(""), word)?;
+    if is_of_shape(key, &value) {
+        Ok(value)
+    } else {
+        Err(word.error(format!("these octets are no value of {}", key_name(key))))
+    }
+}
+
+fn unquote(value: &str, word: &Word<'_>) -> Result<Vec<u8>, RdataError> {
+    let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    unescape(inner).ok_or_else(|| word.error("a backslash must be followed by a character or three digits"))
 }
 
 fn check_mandatory(params: &[(u16, Vec<u8>, &Word<'_>)]) -> Result<(), RdataError> {
@@ -77,18 +94,13 @@ fn check_mandatory(params: &[(u16, Vec<u8>, &Word<'_>)]) -> Result<(), RdataErro
 }
 
 fn parse_value(key: u16, value: Option<&str>, word: &Word<'_>) -> Result<Vec<u8>, RdataError> {
-    let unquote = |value: &str| {
-        let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
-        unescape(inner)
-            .ok_or_else(|| word.error("a backslash must be followed by a character or three digits"))
-    };
     if matches!(key, NO_DEFAULT_ALPN | OHTTP) {
         return match value {
             None => Ok(Vec::new()),
             Some(_) => Err(word.error(format!("{} takes no value", key_name(key)))),
         };
     }
-    let value = unquote(value.unwrap_or(""))?;
+    let value = unquote(value.unwrap_or(""), word)?;
     if value.is_empty() && key <= 7 {
         return Err(word.error(format!("{} needs a value", key_name(key))));
     }
@@ -155,6 +167,10 @@ fn split_list(value: &[u8]) -> Vec<Vec<u8>> {
     items
 }
 
+fn is_known(name: &str) -> bool {
+    KEYS.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+}
+
 fn key_number(name: &str) -> Option<u16> {
     let known = KEYS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, number)| *number);
     known.or_else(|| {
@@ -171,22 +187,25 @@ fn key_name(number: u16) -> String {
         .map_or_else(|| format!("key{number}"), |(name, _)| (*name).to_owned())
 }
 
+fn is_of_shape(key: u16, value: &[u8]) -> bool {
+    match key {
+        MANDATORY => !value.is_empty() && value.len().is_multiple_of(2),
+        ALPN => !value.is_empty() && strings(value).is_some(),
+        NO_DEFAULT_ALPN | OHTTP => value.is_empty(),
+        PORT => value.len() == 2,
+        IPV4HINT => !value.is_empty() && value.len().is_multiple_of(4),
+        IPV6HINT => !value.is_empty() && value.len().is_multiple_of(16),
+        _ => true,
+    }
+}
+
 /// Keys in strictly ascending order, values whole and of the right shape.
 pub(super) fn is_well_formed(octets: &[u8]) -> bool {
     let mut last = None;
     let mut rest = octets;
     while !rest.is_empty() {
         let Some((number, value, after)) = next_param(rest) else { return false };
-        let fits = match number {
-            MANDATORY => !value.is_empty() && value.len() % 2 == 0,
-            ALPN => !value.is_empty() && strings(value).is_some(),
-            NO_DEFAULT_ALPN | OHTTP => value.is_empty(),
-            PORT => value.len() == 2,
-            IPV4HINT => !value.is_empty() && value.len() % 4 == 0,
-            IPV6HINT => !value.is_empty() && value.len() % 16 == 0,
-            _ => true,
-        };
-        if !fits || last.is_some_and(|last| last >= number) {
+        if !is_of_shape(number, value) || last.is_some_and(|last| last >= number) {
             return false;
         }
         last = Some(number);

@@ -1,0 +1,457 @@
+//! Runs `tests/scenarios/<topic>/*.scenario`: zones, sites and geography, then queries with the responses expected.
+//! One behaviour a file; the head of the file says which, and the number of the design's meaning that it holds.
+//!
+//! ```text
+//! # What this is about.
+//! file zones/example.com.yaml           a file of the folder; its indented lines are its text
+//! geo 1.1.0.0/16 AU -33.9 151.2 Sydney  a network of the geo database: country, then coordinates, then city
+//! asn 1.1.1.0/24 13335                  one of the ASN database
+//! down syd | up syd                     all of a site's addresses; forced-down, forced-up as an operator says it
+//! down 192.0.2.10                       one address
+//! share syd 50%                         in every service; 0% is drained
+//! query NAME TYPE [from ADDRESS] [subnet PREFIX] [tcp] [edns] [do] [payload N] [class N] [opcode N] [version N] [rd]
+//!       [option CODE HEX]...            the indented lines are the response
+//! packet HEX [tcp]                      likewise, octet for octet
+//! remove PATH | rename PATH PATH        of a file
+//! reload [force]                        what came of it, and the findings
+//! check                                 the findings as they are printed
+//! ```
+//!
+//! `MERIDIAN_UPDATE_SCENARIOS=1 cargo test --test scenarios` writes what came into the files, for somebody to read
+//! before it is committed.
+
+use std::fmt::Write;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use ipnetwork::IpNetwork;
+use libtest_mimic::{Arguments, Failed, Trial};
+use meridian::health::board::{Board, Share, Verdict};
+use meridian::nameserver::{Outcome, Request, Transport, Worker, respond};
+use meridian::reload::{self, Reload, Reloader};
+use meridian::snapshot::Snapshot;
+use meridian::wire::message::{Message, rcode_name};
+use meridian::wire::{Name, Rtype};
+
+#[path = "support/geo.rs"]
+mod geo;
+#[path = "support/question.rs"]
+mod question;
+
+use question::Question;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let trials = scenario_files(&root)
+        .into_iter()
+        .map(|path| {
+            let name = path.strip_prefix(&root).unwrap_or(&path).with_extension("").display().to_string();
+            Trial::test(name, move || run(&path))
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn scenario_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(scenario_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "scenario") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// A line and the indented lines under it.
+struct Step {
+    /// From 1.
+    line: usize,
+    head: String,
+    body: String,
+}
+
+fn run(path: &Path) -> Result<(), Failed> {
+    let text = fs::read_to_string(path)?;
+    let mut stage = Stage::new()?;
+    let mut rewritten = String::new();
+    let mut failures = String::new();
+    for step in steps(&text) {
+        let came = stage.play(&step).map_err(|error| format!("line {}: {error}", step.line))?;
+        let body = came.as_ref().unwrap_or(&step.body);
+        let _ = write!(rewritten, "{}", step.head);
+        for line in body.lines() {
+            let _ = if line.is_empty() { write!(rewritten, "\n") } else { write!(rewritten, "\n    {line}") };
+        }
+        rewritten.push('\n');
+        if body.trim_end() != step.body.trim_end() {
+            let _ = write!(
+                failures,
+                "line {}: {}\n--- expected\n{}--- came\n{body}\n",
+                step.line, step.head, step.body
+            );
+        }
+    }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    if std::env::var_os("MERIDIAN_UPDATE_SCENARIOS").is_some() {
+        fs::write(path, rewritten)?;
+        return Ok(());
+    }
+    Err(failures.into())
+}
+
+/// Comments and empty lines are steps of nothing, so that a file can be written back as it was.
+fn steps(text: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut empty_lines = 0;
+    for (index, line) in text.lines().enumerate() {
+        match (line.strip_prefix("    "), steps.last_mut()) {
+            (Some(inside), Some(step)) => {
+                step.body.push_str(&"\n".repeat(std::mem::take(&mut empty_lines)));
+                step.body.push_str(inside);
+                step.body.push('\n');
+            }
+            _ if line.is_empty() => empty_lines += 1,
+            _ => {
+                for _ in 0..std::mem::take(&mut empty_lines) {
+                    steps.push(Step { line: index, head: String::new(), body: String::new() });
+                }
+                steps.push(Step { line: index + 1, head: line.to_owned(), body: String::new() });
+            }
+        }
+    }
+    steps
+}
+
+/// Folders of a scenario's own, and the server's parts without sockets and threads.
+struct Stage {
+    folder: tempfile::TempDir,
+    places: Vec<geo::Row>,
+    asns: Vec<geo::Row>,
+    reloader: Reloader,
+    live: Option<Live>,
+}
+
+struct Live {
+    snapshot: Snapshot,
+    board: Board,
+}
+
+impl Stage {
+    fn new() -> Result<Stage, String> {
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        for name in ["zones", "geodb"] {
+            fs::create_dir(folder.path().join(name)).map_err(|error| error.to_string())?;
+        }
+        let reloader = Reloader::new(&folder.path().join("zones"), &[folder.path().join("geodb")], None);
+        Ok(Stage { folder, places: Vec::new(), asns: Vec::new(), reloader, live: None })
+    }
+
+    /// Does what a step says; gives what came of it, where something does.
+    fn play(&mut self, step: &Step) -> Result<Option<String>, String> {
+        let words: Vec<&str> = step.head.split_ascii_whitespace().collect();
+        match words.as_slice() {
+            [] => {}
+            [first, ..] if first.starts_with('#') => {}
+            ["file", path] => self.write(path, &step.body)?,
+            ["remove", path] => {
+                let path = self.folder.path().join(path);
+                if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+                    .map_err(|error| error.to_string())?;
+            }
+            ["rename", from, to] => {
+                fs::rename(self.folder.path().join(from), self.folder.path().join(to))
+                    .map_err(|error| error.to_string())?;
+            }
+            ["geo", network, known @ ..] => {
+                self.places.push(geo::Row { network: network_of(network)?, record: record_of(known)? });
+                geo::write(&self.folder.path().join("geodb"), "place", &self.places);
+            }
+            ["asn", network, number] => {
+                let asn = number.parse().map_err(|_| format!("{number} is no AS number"))?;
+                let record = geo::Record { autonomous_system_number: Some(asn), ..geo::Record::default() };
+                self.asns.push(geo::Row { network: network_of(network)?, record });
+                geo::write(&self.folder.path().join("geodb"), "asn", &self.asns);
+            }
+            [verdict @ ("up" | "down" | "forced-up" | "forced-down"), whom] => {
+                self.set_verdict(verdict, whom)?
+            }
+            ["share", site, percent] => self.set_share(site, percent)?,
+            ["query", name, rtype, rest @ ..] => return self.query(name, rtype, rest).map(Some),
+            ["packet", octets, rest @ ..] => {
+                let bytes = data_encoding::HEXLOWER_PERMISSIVE
+                    .decode(octets.as_bytes())
+                    .map_err(|error| error.to_string())?;
+                let transport = if rest.contains(&"tcp") { Transport::Tcp } else { Transport::Udp };
+                return self.ask(&bytes, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), transport).map(Some);
+            }
+            ["reload", rest @ ..] => return Ok(Some(self.reload(rest == ["force"]))),
+            ["check"] => return Ok(Some(self.check())),
+            _ => return Err(format!("unknown step: {}", step.head)),
+        }
+        Ok(None)
+    }
+
+    fn write(&self, path: &str, text: &str) -> Result<(), String> {
+        let path = self.folder.path().join(path);
+        let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, text));
+        written.map_err(|error| error.to_string())
+    }
+
+    /// The snapshot that is served; the first question brings it up.
+    fn live(&mut self) -> Result<&Live, String> {
+        if self.live.is_none() {
+            let Reload { snapshot, findings, .. } = self.reloader.reload(false);
+            if findings.has_errors() {
+                return Err(format!(
+                    "what is written does not load; say `reload` to expect that\n{findings}"
+                ));
+            }
+            self.publish(snapshot);
+        }
+        self.live.as_ref().ok_or_else(|| "nothing is served".to_owned())
+    }
+
+    fn publish(&mut self, snapshot: Option<(Snapshot, meridian::health::board::Layout)>) {
+        if let Some((snapshot, layout)) = snapshot {
+            self.live = Some(Live { snapshot, board: Board::new(layout) });
+        }
+    }
+
+    fn set_verdict(&mut self, verdict: &str, whom: &str) -> Result<(), String> {
+        let verdict = match verdict {
+            "up" => Verdict::Up,
+            "down" => Verdict::Down,
+            "forced-up" => Verdict::ForcedUp,
+            _ => Verdict::ForcedDown,
+        };
+        let live = self.live()?;
+        let layout = live.board.layout();
+        let mut slots = Vec::new();
+        if let Ok(address) = whom.parse::<IpAddr>() {
+            slots.extend(
+                layout
+                    .targets
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, target)| target.address == address)
+                    .map(|(slot, _)| slot as u32),
+            );
+        }
+        for service in live.snapshot.services() {
+            for (index, site) in service.sites.iter().enumerate() {
+                if layout.shares[site.share as usize].site == whom {
+                    slots.extend(service.addresses(index as u16).iter().map(|address| address.verdict));
+                }
+            }
+        }
+        if slots.is_empty() {
+            return Err(format!("{whom} is no site and no address of one"));
+        }
+        for slot in slots {
+            live.board.set_verdict(slot, verdict);
+        }
+        Ok(())
+    }
+
+    fn set_share(&mut self, site: &str, percent: &str) -> Result<(), String> {
+        let percent: f64 =
+            percent.trim_end_matches('%').parse().map_err(|_| format!("{percent} is no share"))?;
+        let live = self.live()?;
+        let slots = live.board.layout().shares.iter().enumerate().filter(|(_, share)| share.site == site);
+        let slots: Vec<u32> = slots.map(|(slot, _)| slot as u32).collect();
+        if slots.is_empty() {
+            return Err(format!("there is no site {site}"));
+        }
+        for slot in slots {
+            live.board.set_share(slot, Share((percent / 100.0 * f64::from(Share::FULL.0)).round() as u16));
+        }
+        Ok(())
+    }
+
+    fn query(&mut self, name: &str, rtype: &str, rest: &[&str]) -> Result<String, String> {
+        let name = Name::parse(name, Some(&Name::root())).map_err(|error| format!("{name}: {error}"))?;
+        let rtype: Rtype = rtype.parse().map_err(|_| format!("{rtype} is no type"))?;
+        let mut question = Question::new(name, rtype);
+        let mut from = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        let mut transport = Transport::Udp;
+        let mut words = rest.iter().copied();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+            let number = |text: &str| text.parse::<u16>().map_err(|_| format!("{text} is no number"));
+            match word {
+                "from" => from = value()?.parse().map_err(|_| "from takes an address".to_owned())?,
+                "subnet" => question.subnet = Some(network_of(value()?)?),
+                "tcp" => transport = Transport::Tcp,
+                "edns" => question.payload = question.payload.or(Some(1232)),
+                "do" => question.dnssec_ok = true,
+                "rd" => question.recursion_desired = true,
+                "payload" => question.payload = Some(number(value()?)?),
+                "class" => question.class = number(value()?)?,
+                "opcode" => question.opcode = number(value()?)? as u8,
+                "version" => {
+                    question.version = number(value()?)? as u8;
+                    question.payload = question.payload.or(Some(1232));
+                }
+                "option" => {
+                    let code = number(value()?)?;
+                    let octets = match value()? {
+                        "-" => Vec::new(),
+                        hex => data_encoding::HEXLOWER_PERMISSIVE
+                            .decode(hex.as_bytes())
+                            .map_err(|error| error.to_string())?,
+                    };
+                    question.options.push((code, octets));
+                }
+                _ => return Err(format!("unknown word {word}")),
+            }
+        }
+        self.ask(&question.to_wire(), from, transport)
+    }
+
+    fn ask(&mut self, bytes: &[u8], client: IpAddr, transport: Transport) -> Result<String, String> {
+        let live = self.live()?;
+        let request = Request { bytes, client, transport };
+        let mut out = vec![0; if transport == Transport::Udp { 1232 } else { 65_535 }];
+        match respond(&mut Worker::default(), &request, &live.snapshot, &live.board, &mut out) {
+            Outcome::Dropped => Ok("no response\n".to_owned()),
+            Outcome::Responded(responded) => {
+                let response = &out[..responded.length];
+                hold_against_the_query(bytes, response)?;
+                let message = Message::read(response).ok_or("the response is not well-formed")?;
+                Ok(print(&message))
+            }
+        }
+    }
+
+    fn reload(&mut self, force: bool) -> String {
+        let Reload { outcome, findings, snapshot } = self.reloader.reload(force);
+        self.publish(snapshot);
+        let outcome = match outcome {
+            reload::Outcome::Unchanged => "unchanged",
+            reload::Outcome::TookAll => "took all",
+            reload::Outcome::KeptSome => "kept some",
+            reload::Outcome::TookNothing => "took nothing",
+        };
+        let mut text = format!("{outcome}\n");
+        for finding in findings.iter() {
+            let first = finding.to_string().lines().next().unwrap_or_default().to_owned();
+            let _ = writeln!(text, "{}", self.without_folder(&first));
+        }
+        for zone in self.reloader.zones().iter().filter(|zone| zone.is_kept) {
+            let _ = writeln!(text, "status: {} is kept", zone.name);
+        }
+        text
+    }
+
+    fn check(&self) -> String {
+        let folder = self.folder.path();
+        let mut reloader = Reloader::new(&folder.join("zones"), &[folder.join("geodb")], None);
+        let findings = reloader.reload(false).findings;
+        let text = self.without_folder(&findings.to_string());
+        if text.is_empty() { "nothing found\n".to_owned() } else { text }
+    }
+
+    fn without_folder(&self, text: &str) -> String {
+        text.replace(&format!("{}/", self.folder.path().display()), "")
+    }
+}
+
+fn network_of(text: &str) -> Result<IpNetwork, String> {
+    text.parse().map_err(|_| format!("{text} is no network"))
+}
+
+/// `AU`, `AU -33.9 151.2 Sydney`, `- 0 0`: the country, then coordinates, then the city; `US/CA` has a subdivision.
+fn record_of(known: &[&str]) -> Result<geo::Record, String> {
+    let number = |text: &&str| text.parse::<f32>().map_err(|_| format!("{text} is no degree"));
+    let mut record = geo::Record::default();
+    if let Some(country) = known.first().filter(|country| **country != "-") {
+        let (country, subdivision) =
+            country.split_once('/').map_or((*country, None), |(country, rest)| (country, Some(rest)));
+        record.country_code = Some(country.to_owned());
+        record.state1 = subdivision.map(str::to_owned);
+    }
+    record.latitude = known.get(1).map(number).transpose()?;
+    record.longitude = known.get(2).map(number).transpose()?;
+    record.city = known.get(3).map(|city| (*city).to_owned());
+    Ok(record)
+}
+
+/// What every response owes its query, whatever it says; read by the other codec as well.
+fn hold_against_the_query(query: &[u8], response: &[u8]) -> Result<(), String> {
+    if query[..2] != response[..2] {
+        return Err("the response has another ID".to_owned());
+    }
+    let ours = Message::read(response).ok_or("we cannot read the response")?;
+    match hickory_proto::op::Message::from_vec(response) {
+        Ok(theirs) => {
+            let counts = [theirs.answers.len(), theirs.authorities.len(), theirs.additionals.len()];
+            if counts != [0, 1, 2].map(|section| ours.sections[section].len()) {
+                return Err(format!("hickory counts {counts:?} records"));
+            }
+        }
+        // It knows no client subnet of family 0, which is how a client says that it has none to tell.
+        Err(error) if error.to_string().contains("unknown address family: 0x0") => {}
+        Err(error) => return Err(format!("hickory cannot read the response: {error}")),
+    }
+    if let Some(question) = query.get(12..).filter(|_| response[5] == 1)
+        && !response[12..]
+            .iter()
+            .zip(question)
+            .take(ours.questions[0].0.wire().len() + 4)
+            .all(|(a, b)| a == b)
+    {
+        return Err("the question is not echoed as it came".to_owned());
+    }
+    Ok(())
+}
+
+/// RCODE and flags, records by section, then what EDNS says.
+fn print(message: &Message) -> String {
+    let flags = [(10, "aa"), (9, "tc"), (8, "rd"), (7, "ra"), (5, "ad"), (4, "cd")];
+    let set =
+        flags.iter().filter(|(bit, _)| message.flags >> bit & 1 != 0).map(|(_, name)| format!(" {name}"));
+    let mut text = format!("{}{}\n", rcode_name(message.rcode()), set.collect::<String>());
+    if message.questions.is_empty() {
+        text.push_str("no question\n");
+    }
+    for (section, title) in message.sections.iter().zip(["answer", "authority", "additional"]) {
+        for record in section {
+            let _ = writeln!(text, "{title:10} {}", record.to_string().replace('\t', " "));
+        }
+    }
+    if let Some(edns) = &message.edns {
+        text.push_str("edns");
+        if edns.version != 0 {
+            let _ = write!(text, " version {}", edns.version);
+        }
+        if edns.flags & 0x8000 != 0 {
+            text.push_str(" do");
+        }
+        for (code, value) in &edns.options {
+            let _ = match (*code, value.as_slice()) {
+                (8, [_, family, source, scope, address @ ..]) => {
+                    let mut octets = [0; 16];
+                    octets[..address.len().min(16)].copy_from_slice(&address[..address.len().min(16)]);
+                    let address = match family {
+                        1 => IpAddr::from([octets[0], octets[1], octets[2], octets[3]]).to_string(),
+                        2 => IpAddr::from(octets).to_string(),
+                        other => format!("family-{other}"),
+                    };
+                    write!(text, " subnet {address}/{source} scope {scope}")
+                }
+                (15, [high, low, ..]) => write!(text, " error {}", u16::from_be_bytes([*high, *low])),
+                (code, value) => write!(text, " option {code} {}", data_encoding::HEXLOWER.encode(value)),
+            };
+        }
+        text.push('\n');
+    }
+    text
+}
