@@ -14,7 +14,10 @@ mod world;
 
 fn main() {
     let only: Option<String> = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    println!("{:>8} {:>6} {:>9} {:>10} {:>11} {:>9} {:>10} {:>8}", "services", "sites", "seconds", "IPv4", "IPv6", "rankings", "tables MB", "peak MB");
+    println!(
+        "{:>8} {:>6} {:>9} {:>10} {:>11} {:>9} {:>10} {:>8}",
+        "services", "sites", "seconds", "IPv4", "IPv6", "rankings", "tables MB", "peak MB"
+    );
     for (services, sites) in [(1, 6), (1, 30), (1, 300), (20, 300)] {
         if only.as_ref().is_some_and(|only| *only != format!("{services}x{sites}")) {
             continue;

@@ -19,6 +19,8 @@ pub struct Config {
     pub zones: PathBuf,
     /// MMDB files, and folders of them.
     pub geodb: Vec<PathBuf>,
+    /// Whether somebody named them; if not, there may be none.
+    pub geodb_is_named: bool,
     /// The control socket.
     pub control: PathBuf,
     /// Serials that were served, kept across restarts.
@@ -34,6 +36,7 @@ impl Default for Config {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 5300))],
             zones: PathBuf::from("zones"),
             geodb: vec![PathBuf::from("geodb")],
+            geodb_is_named: false,
             control: PathBuf::from("run/meridian.sock"),
             state: PathBuf::from("run"),
             workers: 0,
@@ -42,6 +45,13 @@ impl Default for Config {
 }
 
 const KEYS: [&str; 6] = ["listen", "zones", "geodb", "control", "state", "workers"];
+
+/// Whether this YAML is a configuration: it has keys of one, and no others.
+#[must_use]
+pub fn is_configuration(root: &Node) -> bool {
+    matches!(&root.content, Content::Mapping(entries)
+        if !entries.is_empty() && entries.iter().all(|(key, _)| key.scalar().is_some_and(|key| KEYS.contains(&key))))
+}
 
 impl Config {
     /// Reads a file; the default where none is named and there is none.
@@ -62,31 +72,37 @@ impl Config {
         }
     }
 
+    /// With its paths taken from a folder.
+    fn within(mut self, folder: &Path) -> Config {
+        for path in [&mut self.zones, &mut self.control, &mut self.state].into_iter().chain(&mut self.geodb) {
+            *path = folder.join(&*path);
+        }
+        self
+    }
+
     fn parse(source: &std::sync::Arc<Source>, findings: &mut Findings) -> Config {
-        let mut config = Config::default();
+        let folder = source.path.parent().unwrap_or(Path::new(""));
+        let mut config = Config::default().within(folder);
         if source.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return config;
         }
         let Some(root) = yaml::read(source, findings) else { return config };
         let Some(mapping) = root.mapping("listen, zones, geodb, ...", findings) else { return config };
         mapping.know_only(&KEYS, findings);
-        let folder = source.path.parent().unwrap_or(Path::new(""));
-        let path = |key: &str, default: &Path, findings: &mut Findings| match mapping.get(key) {
-            Some(node) => node.text("a path", findings).map_or_else(PathBuf::new, |text| folder.join(text)),
-            None => folder.join(default),
+        let path = |key: &str, into: &mut PathBuf, findings: &mut Findings| {
+            if let Some(text) = mapping.get(key).and_then(|node| node.text("a path", findings)) {
+                *into = folder.join(text);
+            }
         };
-        config.zones = path("zones", &config.zones, findings);
-        config.control = path("control", &config.control, findings);
-        config.state = path("state", &config.state, findings);
-        config.geodb = match mapping.get("geodb") {
-            Some(node) => node
-                .items()
-                .iter()
-                .filter_map(|item| item.text("an MMDB file, or a folder of them", findings))
-                .map(|text| folder.join(text))
-                .collect(),
-            None => config.geodb.iter().map(|path| folder.join(path)).collect(),
-        };
+        path("zones", &mut config.zones, findings);
+        path("control", &mut config.control, findings);
+        path("state", &mut config.state, findings);
+        if let Some(node) = mapping.get("geodb") {
+            let items = node.items().iter();
+            let paths = items.filter_map(|item| item.text("an MMDB file, or a folder of them", findings));
+            config.geodb = paths.map(|text| folder.join(text)).collect();
+            config.geodb_is_named = true;
+        }
         if let Some(node) = mapping.get("listen") {
             config.listen = node.items().iter().filter_map(|item| read_listener(item, findings)).collect();
             if config.listen.is_empty() && !findings.has_errors() {
@@ -146,7 +162,10 @@ mod tests {
 
     #[test]
     fn a_file_of_comments_is_the_default() {
-        assert_eq!(parse("# nothing\n\n"), (Config::default(), String::new()));
+        let (config, findings) = parse("# nothing\n\n");
+        assert_eq!(findings, "");
+        assert_eq!(config, Config::default().within(Path::new("etc")));
+        assert_eq!(config, parse("workers: 0\n").0);
     }
 
     #[test]

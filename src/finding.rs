@@ -2,9 +2,10 @@
 //!
 //! Reading never stops at the first mistake: every reader is given a [`Findings`] and adds to it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// One file as it was read; kept while anything read from it may still be complained about.
 #[derive(Debug)]
@@ -13,19 +14,26 @@ pub struct Source {
     pub path: PathBuf,
     /// The whole text.
     pub text: String,
+    /// Where each line begins; made when the first mistake is told, for files without one have no use for it.
+    starts: OnceLock<Vec<usize>>,
 }
 
 impl Source {
     /// A source from its parts.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Arc<Source> {
-        Arc::new(Source { path: path.into(), text: text.into() })
+        Arc::new(Source { path: path.into(), text: text.into(), starts: OnceLock::new() })
     }
 
     /// The text of a line, counted from 1, without its line ending.
     #[must_use]
     pub fn line(&self, number: u32) -> Option<&str> {
-        self.text.lines().nth((number as usize).checked_sub(1)?)
+        let starts = self.starts.get_or_init(|| {
+            let after_each = self.text.match_indices('\n').map(|(end, _)| end + 1);
+            std::iter::once(0).chain(after_each).collect()
+        });
+        let start = *starts.get((number as usize).checked_sub(1)?)?;
+        self.text[start..].lines().next()
     }
 }
 
@@ -76,7 +84,7 @@ impl fmt::Debug for At {
 }
 
 /// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// Legal, served, and probably not what was meant.
     Warning,
@@ -122,7 +130,7 @@ impl fmt::Display for Finding {
 /// caret's column in it.
 fn excerpt(line: &str, column: usize) -> (String, usize) {
     const WIDEST: usize = 160;
-    let skipped = if column > WIDEST - 40 { column - (WIDEST - 40) } else { 0 };
+    let skipped = column.saturating_sub(WIDEST - 40);
     let part: String = line.trim_end().chars().skip(skipped).take(WIDEST).collect();
     (printable(&part), column - skipped)
 }
@@ -132,11 +140,16 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Everything that was found, in the order it was found.
+/// Everything that was found, in the order it was found; of each file not more than somebody reads.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     list: Vec<Finding>,
+    /// How many errors and warnings each file has.
+    of_file: HashMap<(PathBuf, Severity), usize>,
 }
+
+/// Errors, and warnings, that are told of one file: after so many it is some other kind of file.
+const MOST_OF_ONE_FILE: usize = 100;
 
 impl Findings {
     /// Nothing found yet.
@@ -157,14 +170,16 @@ impl Findings {
 
     /// Adds an error about a file that could not be read at all.
     pub fn unreadable(&mut self, path: &Path, text: impl Into<String>) {
-        self.list.push(Finding {
-            severity: Severity::Error,
-            path: path.to_owned(),
-            line: 0,
-            column: 0,
-            text: text.into(),
-            shown: None,
-        });
+        self.of_whole_file(Severity::Error, path, text.into());
+    }
+
+    /// Adds a warning about a file as a whole.
+    pub fn note(&mut self, path: &Path, text: impl Into<String>) {
+        self.of_whole_file(Severity::Warning, path, text.into());
+    }
+
+    fn of_whole_file(&mut self, severity: Severity, path: &Path, text: String) {
+        self.list.push(Finding { severity, path: path.to_owned(), line: 0, column: 0, text, shown: None });
     }
 
     /// Adds what another reader found.
@@ -186,7 +201,7 @@ impl Findings {
     /// Those that `keep` says.
     #[must_use]
     pub fn only(self, keep: impl Fn(&Finding) -> bool) -> Findings {
-        Findings { list: self.list.into_iter().filter(keep).collect() }
+        Findings { list: self.list.into_iter().filter(keep).collect(), ..self }
     }
 
     /// Whether nothing was found.
@@ -201,6 +216,13 @@ impl Findings {
     }
 
     fn add(&mut self, severity: Severity, at: &At, text: String) {
+        let count = self.of_file.entry((at.source.path.clone(), severity)).or_default();
+        *count += 1;
+        let text = match *count {
+            count if count > MOST_OF_ONE_FILE => return,
+            MOST_OF_ONE_FILE => "there are more of these in this file; mend the others first".to_owned(),
+            _ => text,
+        };
         self.list.push(Finding {
             severity,
             path: at.source.path.clone(),

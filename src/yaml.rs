@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use granit_parser::{Event, Parser, ScalarStyle};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle};
 
 use crate::finding::{At, Findings, Source, did_you_mean};
 
@@ -87,10 +87,15 @@ impl<'s> Composer<'s> {
     }
 
     fn compose(mut self) -> Result<Option<Node>, Refusal> {
-        for event in Parser::new_from_str(&self.source.text) {
+        // The reader looks ahead, and would see too deep a file before we do.
+        let options = granit_parser::options! { flow_nesting_limit: DEEPEST, block_nesting_limit: DEEPEST };
+        for event in Parser::new_from_str_with_options(&self.source.text, options) {
             let (event, span) = event.map_err(|error| {
                 let at = At::new(self.source, error.marker().line() as u32, error.marker().col() as u32 + 1);
-                let text = format!("no YAML: {}{}", error.info(), hint(&at));
+                let text = match error.kind() {
+                    ErrorKind::RecursionLimitExceeded => format!("nested more than {DEEPEST} deep"),
+                    _ => format!("no YAML: {}{}", error.info(), hint(&at)),
+                };
                 (at, text)
             })?;
             let at = At::new(self.source, span.start.line() as u32, span.start.col() as u32 + 1);
@@ -257,14 +262,14 @@ impl Node {
     }
 
     /// A whole number.
-    pub fn number<N: FromStr + PartialOrd + Display>(
+    pub fn number<N: FromStr + PartialOrd + Display + Copy>(
         &self,
         least: N,
         most: N,
         findings: &mut Findings,
     ) -> Option<N> {
         let text = self.text(&format!("a number from {least} to {most}"), findings)?;
-        let number = text.parse().ok().filter(|number| (&least..=&most).contains(&number));
+        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
         if number.is_none() {
             findings.error(&self.at, format!("\"{text}\" is no number from {least} to {most}"));
         }

@@ -132,7 +132,21 @@ pub fn v4_addresses(count: usize) -> Vec<Ipv4Addr> {
 /// Anywhere in the blocks that registries gave out most of.
 pub fn v6_addresses(count: usize) -> Vec<Ipv6Addr> {
     let mut numbers = Numbers::new(4);
-    let heads = [0x2001_u128, 0x2400, 0x2404, 0x2406, 0x2600, 0x2604, 0x2607, 0x2800, 0x2a00, 0x2a01, 0x2a02, 0x2a0a, 0x2c0f];
+    let heads = [
+        0x2001_u128,
+        0x2400,
+        0x2404,
+        0x2406,
+        0x2600,
+        0x2604,
+        0x2607,
+        0x2800,
+        0x2a00,
+        0x2a01,
+        0x2a02,
+        0x2a0a,
+        0x2c0f,
+    ];
     (0..count)
         .map(|_| {
             let head = heads[numbers.below(heads.len())] << 112;

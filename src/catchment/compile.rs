@@ -19,8 +19,8 @@ use super::ranking::{Interner, Order, Ranker, Rankings};
 use super::table::{Boundaries, CELL, Cell, Ranges};
 use super::{Catchments, RankingId, ServiceCatchments};
 use crate::geo::{Country, Geography, Place, Records, Walker, special};
-use crate::site::{Rule, Service};
 use crate::site::rules::first_match;
+use crate::site::{Rule, Service};
 
 /// Compiles the tables of some services on all cores.
 #[must_use]
@@ -490,7 +490,8 @@ impl V4Ranges {
         let mut joined = V4Ranges { starts: Vec::with_capacity(count), classes: Vec::with_capacity(count) };
         for shard in shards {
             // Only a shard's first can be like what is there already.
-            let skipped = usize::from(joined.classes.last().is_some_and(|last| shard.classes.first() == Some(last)));
+            let skipped =
+                usize::from(joined.classes.last().is_some_and(|last| shard.classes.first() == Some(last)));
             joined.starts.extend_from_slice(&shard.starts[skipped..]);
             joined.classes.extend_from_slice(&shard.classes[skipped..]);
         }
@@ -604,7 +605,7 @@ impl Survey {
 fn assemble(services: &[Arc<Service>], v4: V4Ranges, v6: V6Ranges, numbers: Numbers) -> Catchments {
     let classes = numbers.classes;
     let cells = v6.cells;
-    let of_service = |(index, ((service, orders), rule_matches)): (usize, ((&Arc<Service>, Interner<Order>), Vec<bool>))| {
+    let of_service = |index: usize, service: &Service, orders: Interner<Order>, rule_matches: Vec<bool>| {
         let mut of_service = ServiceCatchments {
             ranking_of: classes.of_service(index),
             rankings: Rankings::new(service, &orders.into_list()),
@@ -627,8 +628,10 @@ fn assemble(services: &[Arc<Service>], v4: V4Ranges, v6: V6Ranges, numbers: Numb
         of_service.v6_changes = v6_changes;
         of_service
     };
-    let services =
-        services.iter().zip(numbers.orders).zip(numbers.rule_matches).enumerate().map(of_service).collect();
+    let parts = services.iter().zip(numbers.orders).zip(numbers.rule_matches).enumerate();
+    let services = parts
+        .map(|(index, ((service, orders), matches))| of_service(index, service, orders, matches))
+        .collect();
     Catchments {
         v4: Ranges::new(v4.starts, v4.classes),
         v6: Ranges::new(v6.starts, v6.classes),

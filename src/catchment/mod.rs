@@ -168,10 +168,7 @@ impl ServiceCatchments {
             after += 1;
         }
         let last = cell.parts.get(after).map_or(u64::MAX, |(start, _)| start - 1);
-        Catch {
-            ranking: ranking(part),
-            prefix_length: 64 + lower.block_length(cell.parts[first].0, last),
-        }
+        Catch { ranking: ranking(part), prefix_length: 64 + lower.block_length(cell.parts[first].0, last) }
     }
 
     fn size(&self) -> usize {

@@ -193,7 +193,9 @@ impl Boundaries {
         }
         let top = &self.levels[2];
         let word = (at..top.len()).find(|&word| top[word] != 0);
-        word.map_or(self.length, |word| self.descend(2, word * 64 + top[word].trailing_zeros() as usize, false))
+        word.map_or(self.length, |word| {
+            self.descend(2, word * 64 + top[word].trailing_zeros() as usize, false)
+        })
     }
 
     /// From a set bit of a summary level to the last, or first, bit that it stands for.

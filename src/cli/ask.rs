@@ -1,7 +1,9 @@
 //! `meridian status` and `meridian reload`: a word with a running server.
 
+use std::fmt::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde_json::Value;
@@ -48,12 +50,10 @@ impl Server {
     fn tell(&self, command: Command) -> Result<Value, ExitCode> {
         let path = match &self.control {
             Some(path) => path.clone(),
-            None => {
-                Places { config: self.config.clone(), zones: None, geodb: Vec::new() }.config()?.control
-            }
+            None => Places { config: self.config.clone(), zones: None, geodb: Vec::new() }.config()?.control,
         };
         control::tell(&path, command).map_err(|error| {
-            eprintln!("no server at {}: {error}", path.display());
+            eprintln!("{}: {error}; is a server running?", path.display());
             ExitCode::from(5)
         })
     }
@@ -65,11 +65,9 @@ impl Status {
             Ok(status) => status,
             Err(code) => return code,
         };
-        if self.server.json {
-            println!("{status:#}");
-        } else {
-            print_status(&status);
-        }
+        let mut out = String::new();
+        let _ = if self.server.json { writeln!(out, "{status:#}") } else { write_status(&mut out, &status) };
+        super::print(&out);
         ExitCode::SUCCESS
     }
 }
@@ -80,12 +78,9 @@ impl Reload {
             Ok(reply) => reply,
             Err(code) => return code,
         };
-        if self.server.json {
-            println!("{reply:#}");
-        } else {
-            print_findings(&reply);
-            println!("{}", text(&reply["outcome"]));
-        }
+        let mut out = String::new();
+        let _ = if self.server.json { writeln!(out, "{reply:#}") } else { write_reload(&mut out, &reply) };
+        super::print(&out);
         match reply["outcome"].as_str() {
             Some("unchanged" | "took all") => ExitCode::SUCCESS,
             Some("kept some") => ExitCode::from(1),
@@ -102,67 +97,110 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn print_findings(reply: &Value) {
+fn write_reload(out: &mut String, reply: &Value) -> fmt::Result {
+    write_findings(out, reply)?;
+    writeln!(out, "{}", text(&reply["outcome"]))
+}
+
+fn write_findings(out: &mut String, reply: &Value) -> fmt::Result {
     for finding in list(&reply["findings"]) {
         let place = match finding["line"].as_u64() {
             Some(0) | None => text(&finding["file"]),
             Some(line) => format!("{}:{line}:{}", text(&finding["file"]), finding["column"]),
         };
         let severity = if finding["severity"] == "warning" { "warning: " } else { "" };
-        println!("{place}: {severity}{}", text(&finding["text"]));
+        writeln!(out, "{place}: {severity}{}", text(&finding["text"]))?;
         if let Some(shown) = finding["shown"].as_str() {
-            println!("    {shown}");
+            writeln!(out, "    {shown}")?;
         }
     }
+    Ok(())
 }
 
-fn print_status(status: &Value) {
-    println!(
+fn write_status(out: &mut String, status: &Value) -> fmt::Result {
+    writeln!(
+        out,
         "meridian {} pid {} up {} s, snapshot {}, listening on {}",
         text(&status["version"]),
         status["pid"],
         status["uptime_seconds"],
         status["snapshot"],
         list(&status["listen"]).iter().map(text).collect::<Vec<_>>().join(", "),
-    );
-    println!("\nzones");
+    )?;
+    writeln!(out, "\nzones")?;
     for zone in list(&status["zones"]) {
         let serial = if zone["serial"].is_null() { "-".to_owned() } else { zone["serial"].to_string() };
-        println!("  {:30} {:6} serial {serial}, {} names", text(&zone["name"]), text(&zone["state"]), zone["names"]);
+        writeln!(
+            out,
+            "  {:30} {:6} serial {serial}, {} names",
+            text(&zone["name"]),
+            text(&zone["state"]),
+            zone["names"]
+        )?;
     }
-    println!("\nservices");
+    writeln!(out, "\nservices")?;
     for service in list(&status["services"]) {
         let checked = if service["checked"] == true { "" } else { " (not checked)" };
-        println!("  {}{checked}", text(&service["name"]));
+        writeln!(out, "  {}{checked}", text(&service["name"]))?;
         for site in list(&service["sites"]) {
-            println!("    {:20} {} of {} addresses up", text(&site["site"]), site["up"], site["addresses"]);
+            writeln!(
+                out,
+                "    {:20} {} of {} addresses up",
+                text(&site["site"]),
+                site["up"],
+                site["addresses"]
+            )?;
         }
     }
     if !list(&status["checks"]).is_empty() {
-        println!("\nchecks");
+        writeln!(out, "\nchecks")?;
     }
     for check in list(&status["checks"]) {
-        let target = format!("{} port {}", text(&check["address"]), check["port"]);
-        println!("  {target:30} {:8} {}", text(&check["verdict"]), text(&check["last"]));
+        let target = format!("{} port {} {}", text(&check["address"]), check["port"], text(&check["kind"]));
+        writeln!(out, "  {target:40} {:8} {}", text(&check["verdict"]), text(&check["last"]))?;
     }
-    println!("\ngeo databases");
+    writeln!(out, "\ngeo databases")?;
     for database in list(&status["geodb"]) {
-        println!("  {:30} {}", text(&database["file"]), text(&database["kind"]));
+        writeln!(
+            out,
+            "  {:30} {}, {}",
+            text(&database["file"]),
+            text(&database["kind"]),
+            age(&database["build_epoch"])
+        )?;
     }
     if status["degraded"] == true {
-        println!("  none: rules and the written order of sites decide");
+        writeln!(out, "  none: rules and the written order of sites decide")?;
     }
     let counters = &status["counters"];
-    println!(
+    writeln!(
+        out,
         "\nqueries: {} UDP, {} TCP; {} steered, {} with client subnet, {} dropped",
         counters["udp_queries"],
         counters["tcp_queries"],
         counters["steered"],
         counters["client_subnets"],
         counters["dropped"],
-    );
+    )?;
+    let last = &status["reloads"]["last"];
+    writeln!(out, "last read: {} ({}): {}", ago(&last["at"]), text(&last["why"]), text(&last["outcome"]))?;
     if !list(&status["findings"]).is_empty() {
-        println!("\nfound at the last reload");
-        print_findings(status);
+        writeln!(out, "\nfound then")?;
+        write_findings(out, status)?;
     }
+    Ok(())
+}
+
+fn seconds_since(epoch: &Value) -> Option<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    now.checked_sub(epoch.as_u64()?)
+}
+
+fn age(epoch: &Value) -> String {
+    seconds_since(epoch)
+        .map_or_else(|| "of an unknown day".to_owned(), |age| format!("{} days old", age / 86_400))
+}
+
+fn ago(epoch: &Value) -> String {
+    seconds_since(epoch).map_or_else(|| "never".to_owned(), |ago| format!("{ago} s ago"))
 }

@@ -1,14 +1,17 @@
 //! `meridian check`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::Places;
+use crate::config::{self, Config, DEFAULT_PATH};
 use crate::control::findings_as_json;
-use crate::finding::Findings;
+use crate::finding::{Findings, Source};
 use crate::reload::Reloader;
+use crate::yaml;
 
 /// Tell everything that is wrong with zones, sites and geo databases, and run the zones' expectations.
 ///
@@ -27,27 +30,11 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(mut self) -> ExitCode {
-        let mut only = None;
-        if let Some(path) = self.path.take() {
-            if path.is_dir() {
-                self.places.zones = Some(path);
-            } else if is_configuration(&path) {
-                self.places.config = Some(path);
-            } else if path.is_file() {
-                // A zone means something only together with its neighbours: all are read, and the findings of one are told.
-                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-                self.places.zones = Some(folder.unwrap_or(Path::new(".")).to_owned());
-                only = Some(path);
-            } else {
-                eprintln!("{}: there is no such file", path.display());
-                return ExitCode::from(1);
-            }
-        }
-        let config = match self.places.config() {
-            Ok(config) => config,
+        let (config, only) = match self.what() {
+            Ok(what) => what,
             Err(code) => return code,
         };
-        let mut reloader = Reloader::new(&config.zones, &config.geodb, None);
+        let mut reloader = Reloader::of(&config, false);
         let findings = reloader.reload(false).findings;
         let findings = match &only {
             Some(path) => findings.only(|finding| is_same_file(&finding.path, path)),
@@ -57,22 +44,65 @@ impl Check {
         if findings.has_errors() { ExitCode::from(1) } else { ExitCode::SUCCESS }
     }
 
+    /// Where to read, and the file whose findings alone are asked for. A zone means something only together with its
+    /// neighbours: all are read, in the folder that is served if the file is in it.
+    fn what(&mut self) -> Result<(Config, Option<PathBuf>), ExitCode> {
+        let Some(path) = self.path.take() else { return Ok((self.places.config()?, None)) };
+        let wrong_usage = |text: &str| {
+            eprintln!("{}: {text}", path.display());
+            Err(ExitCode::from(2))
+        };
+        if path.is_dir() {
+            self.places.zones = Some(path);
+            return Ok((self.places.config()?, None));
+        }
+        if !path.is_file() {
+            return wrong_usage("there is no such file");
+        }
+        if is_configuration(&path) {
+            self.places.config = Some(path);
+            return Ok((self.places.config()?, None));
+        }
+        if !["yaml", "yml", "zone"]
+            .iter()
+            .any(|known| path.extension().is_some_and(|extension| extension == *known))
+        {
+            return wrong_usage("a file that is read ends in .yaml or .zone");
+        }
+        let mut config = self.places.config()?;
+        let is_served = match (path.canonicalize(), config.zones.canonicalize()) {
+            (Ok(path), Ok(zones)) => path.starts_with(zones),
+            _ => false,
+        };
+        if !is_served {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            config.zones = folder.unwrap_or(Path::new(".")).to_owned();
+        }
+        Ok((config, Some(path)))
+    }
+
     fn print(&self, findings: &Findings, reloader: &Reloader) {
         if self.json {
-            println!("{}", findings_as_json(findings));
+            super::print(&format!("{}\n", findings_as_json(findings)));
             return;
         }
-        print!("{findings}");
+        let mut text = findings.to_string();
         if !findings.has_errors() {
             let zones = reloader.zones();
             let names: usize = zones.iter().map(|zone| zone.names).sum();
-            println!("good: {} zones, {names} names, {} services", zones.len(), reloader.services().len());
+            let services = reloader.services().len();
+            text.push_str(&format!("good: {} zones, {names} names, {services} services\n", zones.len()));
         }
+        super::print(&text);
     }
 }
 
+/// Told by its keys, whatever its name.
 fn is_configuration(path: &Path) -> bool {
-    path.is_file() && path.file_name().is_some_and(|name| name == "meridian.yaml")
+    let source = fs::read_to_string(path).map(|text| Source::new(path, text));
+    let root = source.ok().and_then(|source| yaml::read(&source, &mut Findings::new()));
+    root.is_some_and(|root| config::is_configuration(&root))
+        || path.file_name().is_some_and(|name| name == DEFAULT_PATH)
 }
 
 fn is_same_file(a: &Path, b: &Path) -> bool {

@@ -33,7 +33,7 @@ impl DemoSites {
             Ok(config) => config,
             Err(code) => return code,
         };
-        let mut reloader = Reloader::new(&config.zones, &config.geodb, None);
+        let mut reloader = Reloader::of(&config, false);
         let findings = reloader.reload(false).findings;
         let sites = loopback_sites(&reloader);
         if sites.is_empty() {

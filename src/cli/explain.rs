@@ -1,5 +1,6 @@
 //! `meridian explain`: why this answer.
 
+use std::fmt::{self, Write};
 use std::net::IpAddr;
 use std::process::ExitCode;
 
@@ -9,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::Places;
 use crate::catchment::{Catch, ServiceIndex};
-use crate::finding::{Findings, did_you_mean};
+use crate::control::findings_as_json;
+use crate::finding::{Findings, Severity, did_you_mean};
 use crate::geo::special::{embedded, v4_runs, v6_runs};
 use crate::geo::{Databases, Place};
 use crate::health::board::Board;
@@ -59,6 +61,8 @@ struct Explanation {
     scope: Option<u8>,
     ttl: Option<u32>,
     response: Message,
+    /// What is wrong with the files.
+    findings: Findings,
 }
 
 /// A site, in the client's order.
@@ -74,10 +78,16 @@ impl Explain {
     pub(super) fn run(self) -> ExitCode {
         match self.explain() {
             Ok(explanation) => {
+                let findings =
+                    explanation.findings.clone().only(|finding| finding.severity == Severity::Error);
                 if self.json {
-                    println!("{:#}", explanation.to_json());
+                    super::print(&format!("{:#}\n", explanation.to_json()));
                 } else {
-                    explanation.print();
+                    // What is wrong with the files may well be why.
+                    eprint!("{findings}");
+                    let mut text = String::new();
+                    let _ = explanation.write(&mut text);
+                    super::print(&text);
                 }
                 ExitCode::SUCCESS
             }
@@ -99,7 +109,7 @@ impl Explain {
         let from = IpNetwork::new(self.from.network(), self.from.prefix())
             .map_err(|error| wrong_usage(error.to_string()))?;
         let config = self.places.config().map_err(|code| (String::new(), code))?;
-        let mut reloader = Reloader::new(&config.zones, &config.geodb, None);
+        let mut reloader = Reloader::of(&config, false);
         let reload = reloader.reload(false);
         let Some((snapshot, layout)) = reload.snapshot else {
             return Err((reload.findings.to_string(), ExitCode::from(1)));
@@ -120,6 +130,7 @@ impl Explain {
         explanation.ttl = response.answers().last().map(|record| record.ttl);
         explanation.response = response;
         explanation.scope = told_subnet.scope;
+        explanation.findings = reload.findings;
         if let Some((index, _)) = responded.steered {
             let service = &reloader.services()[usize::from(index)];
             explanation.add_service(from, service, index, &snapshot, &board, &responded);
@@ -164,6 +175,7 @@ impl Explanation {
             scope: None,
             ttl: None,
             response: Message::default(),
+            findings: Findings::new(),
         }
     }
 
@@ -246,19 +258,20 @@ impl Explanation {
             "scope": self.scope,
             "ttl": self.ttl,
             "response": self.response.print(),
+            "findings": findings_as_json(&self.findings),
         })
     }
 
-    fn print(&self) {
-        println!("place     {} ({})", self.describe_place(), self.place_basis);
+    fn write(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "place     {} ({})", self.describe_place(), self.place_basis)?;
         for (file, network) in &self.networks {
-            println!("network   {network} in {file}");
+            writeln!(out, "network   {network} in {file}")?;
         }
         if let Some(service) = &self.service {
-            println!("service   {service}");
+            writeln!(out, "service   {service}")?;
             match &self.rule {
-                Some((number, at)) => println!("rule      number {number}, at {at}"),
-                None => println!("rule      none"),
+                Some((number, at)) => writeln!(out, "rule      number {number}, at {at}")?,
+                None => writeln!(out, "rule      none")?,
             }
         }
         for (index, ranked) in self.ranking.iter().enumerate() {
@@ -270,18 +283,18 @@ impl Explanation {
                 (Some(km), _) => format!("{km:.0} km"),
                 _ => String::new(),
             };
-            println!("{title:9} {number:3}. {site:12} {:8} by {:8} {km}", ranked.verdict, ranked.basis);
+            writeln!(out, "{title:9} {number:3}. {site:12} {:8} by {:8} {km}", ranked.verdict, ranked.basis)?;
         }
         if self.service.is_some() {
-            println!("chosen    {}", self.chosen.as_deref().unwrap_or("none"));
+            writeln!(out, "chosen    {}", self.chosen.as_deref().unwrap_or("none"))?;
         }
         if let Some(scope) = self.scope {
-            println!("scope     /{scope}");
+            writeln!(out, "scope     /{scope}")?;
         }
         if let Some(ttl) = self.ttl {
-            println!("ttl       {ttl}");
+            writeln!(out, "ttl       {ttl}")?;
         }
-        print!("\n{}", self.response.print());
+        write!(out, "\n{}", self.response.print())
     }
 
     fn describe_place(&self) -> String {

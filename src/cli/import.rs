@@ -13,7 +13,9 @@ use crate::zone::{master, write};
 ///
 /// Exit 0: all of it; 1: what could not be read is told on standard error, and is missing.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: meridian import /etc/bind/db.example.com --zone example.com > zones/example.com.yaml")]
+#[command(
+    after_help = "Example: meridian import /etc/bind/db.example.com --zone example.com > zones/example.com.yaml"
+)]
 pub(super) struct Import {
     /// The master file.
     file: PathBuf,
@@ -25,7 +27,8 @@ pub(super) struct Import {
 impl Import {
     pub(super) fn run(self) -> ExitCode {
         let name = self.zone.clone().unwrap_or_else(|| {
-            let name = self.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let name =
+                self.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             name.trim_end_matches(".zone").trim_start_matches("db.").to_owned()
         });
         let apex = match Name::parse(&name, Some(&Name::root())) {
@@ -46,7 +49,7 @@ impl Import {
         let zone = master::read(&Source::new(&self.file, text), &apex, &mut findings);
         crate::zone::check::check(&zone, &mut findings);
         eprint!("{findings}");
-        print!("# {name}, from {}\n{}", self.file.display(), write::to_yaml(&zone));
+        super::print(&format!("# {name}, from {}\n{}", self.file.display(), write::to_yaml(&zone)));
         if findings.has_errors() { ExitCode::from(1) } else { ExitCode::SUCCESS }
     }
 }

@@ -1,8 +1,9 @@
 //! The command line: one file per command.
 //!
-//! Exit: 0 good; 1 findings, or a reload that kept some old; 2 wrong usage; 3 a reload that took nothing; 5 no server.
+//! Exit: 0 good; 1 findings, or a reload that kept some old; 2 wrong usage; 3 a reload that took nothing; 5 no server, or none
+//! that answers.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -67,6 +68,7 @@ impl Places {
         }
         if !self.geodb.is_empty() {
             config.geodb.clone_from(&self.geodb);
+            config.geodb_is_named = true;
         }
         Ok(config)
     }
@@ -90,6 +92,12 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Writes to standard output. Whoever reads it may have seen enough (`| head`): that is no mistake.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// The log, on standard error; `RUST_LOG=debug` tells more.
 fn start_log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -103,5 +111,6 @@ fn start_log() {
 
 /// What listens where, as `--listen` takes it.
 fn parse_listener(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "an address with a port is expected, such as 192.0.2.53:53 or [::1]:5300".to_owned())
+    text.parse()
+        .map_err(|_| "an address with a port is expected, such as 192.0.2.53:53 or [::1]:5300".to_owned())
 }

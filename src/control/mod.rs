@@ -3,12 +3,12 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
@@ -25,13 +25,15 @@ use crate::health;
 use crate::health::board::{Board, Share};
 use crate::nameserver::counters::Totals;
 use crate::reload::{Outcome, ZoneStatus};
-use crate::site::Service;
+use crate::site::{CheckKind, Service};
 use crate::snapshot::Snapshot;
 
 /// Of one command.
 const LONGEST_LINE: u64 = 64 << 10;
-/// For a command to be written; the answer to a reload may take longer.
+/// For a command to be written, and for a status.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// For a reload, which may have to wait for others, a large database and the first round of new checks.
+const PATIENCE_WITH_RELOADS: Duration = Duration::from_secs(600);
 
 /// What a running server can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,17 @@ pub enum Command {
 
 /// What it answers.
 pub type Reply = Value;
+
+/// The last time that everything was read, for people.
+#[derive(Clone, Copy, Debug)]
+pub struct LastReload {
+    /// When.
+    pub at: SystemTime,
+    /// What for.
+    pub why: &'static str,
+    /// How it went.
+    pub outcome: Outcome,
+}
 
 /// Removes the socket when dropped.
 #[derive(Debug)]
@@ -93,9 +106,11 @@ pub fn listen(slow: &Runtime, path: &Path, events: Sender<Event>) -> Result<Cont
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(told)?;
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(told(error)),
-        _ => {}
+    // What a server left that did not stop by itself; nothing else is ours to remove.
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => std::fs::remove_file(path).map_err(told)?,
+        Ok(_) => return Err(format!("control socket {}: there is a file of that name", path.display())),
+        Err(_) => {}
     }
     let _entered = slow.enter();
     let listener = tokio::net::UnixListener::bind(path).map_err(told)?;
@@ -122,41 +137,68 @@ async fn converse(stream: tokio::net::UnixStream, events: Sender<Event>) {
         return;
     }
     let reply = match Command::from_line(&line) {
-        Err(error) => json!({ "error": error }),
+        Err(error) => error_reply(&error),
         Ok(command) => {
             let (sender, receiver) = oneshot::channel();
             let sent = events.send(Event::Command(command, sender)).is_ok();
             match receiver.await {
                 Ok(reply) if sent => reply,
-                _ => json!({ "error": "the server is stopping" }),
+                _ => error_reply("the server is stopping"),
             }
         }
     };
-    let _ = writer.write_all(format!("{reply}\n").as_bytes()).await;
+    let _ = timeout(PATIENCE, writer.write_all(format!("{reply}\n").as_bytes())).await;
 }
 
 /// Tells a running server something, and waits for what it says.
 ///
 /// # Errors
-/// When there is none.
+/// When there is none, or it does not answer in time; what the server itself calls an error.
 pub fn tell(path: &Path, command: Command) -> io::Result<Reply> {
     let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(match command {
+        Command::Status => PATIENCE,
+        Command::Reload { .. } => PATIENCE_WITH_RELOADS,
+    }))?;
     writeln!(stream, "{}", command.to_line())?;
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    serde_json::from_str(&line).map_err(io::Error::other)
+    let read = BufReader::new(stream).read_line(&mut line).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "it does not answer"),
+        _ => error,
+    })?;
+    if read == 0 {
+        return Err(io::Error::other("it stopped"));
+    }
+    let reply: Reply = serde_json::from_str(&line).map_err(io::Error::other)?;
+    match reply["error"].as_str() {
+        Some(error) => Err(io::Error::other(error.to_owned())),
+        None => Ok(reply),
+    }
+}
+
+/// Why a command was not obeyed.
+#[must_use]
+pub fn error_reply(text: &str) -> Reply {
+    json!({ "error": text })
 }
 
 /// How a reload went.
 #[must_use]
 pub fn reload_reply(outcome: Outcome, findings: &Findings) -> Reply {
-    let outcome = match outcome {
+    json!({ "outcome": outcome_name(outcome), "findings": findings_as_json(findings) })
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
         Outcome::Unchanged => "unchanged",
         Outcome::TookAll => "took all",
         Outcome::KeptSome => "kept some",
         Outcome::TookNothing => "took nothing",
-    };
-    json!({ "outcome": outcome, "findings": findings_as_json(findings) })
+    }
+}
+
+fn seconds_since_1970(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// Findings for programs.
@@ -197,6 +239,10 @@ pub struct Status<'a> {
     pub totals: Totals,
     /// Messages that cost their own answer.
     pub panics: u64,
+    /// Reloads since the start, by outcome.
+    pub reloads: [u64; 4],
+    /// The last of them.
+    pub last_reload: Option<&'a LastReload>,
     /// Of the last reload.
     pub findings: &'a Findings,
     /// Where it listens.
@@ -249,6 +295,17 @@ pub fn status_reply(status: &Status<'_>) -> Reply {
             "notimp": totals.rcodes[4],
             "refused": totals.rcodes[5],
         },
+        "reloads": {
+            "unchanged": status.reloads[Outcome::Unchanged as usize],
+            "took_all": status.reloads[Outcome::TookAll as usize],
+            "kept_some": status.reloads[Outcome::KeptSome as usize],
+            "took_nothing": status.reloads[Outcome::TookNothing as usize],
+            "last": status.last_reload.map(|last| json!({
+                "at": seconds_since_1970(last.at),
+                "why": last.why,
+                "outcome": outcome_name(last.outcome),
+            })),
+        },
         "findings": findings_as_json(status.findings),
     })
 }
@@ -270,7 +327,8 @@ fn service_as_json(status: &Status<'_>, index: usize) -> Value {
         .enumerate()
         .map(|(number, site)| {
             let addresses = compiled.addresses(number as u16);
-            let up = addresses.iter().filter(|address| status.board.verdict(address.verdict).is_served()).count();
+            let up =
+                addresses.iter().filter(|address| status.board.verdict(address.verdict).is_served()).count();
             json!({
                 "site": status.board.layout().shares[site.share as usize].site,
                 "addresses": addresses.len(),
@@ -288,7 +346,12 @@ fn check_as_json(check: &health::Status) -> Value {
         "address": check.address.to_string(),
         "port": check.check.port,
         "verdict": check.verdict.to_string(),
-        "since": check.since.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+        "kind": match &check.check.kind {
+            CheckKind::Tcp => "tcp".to_owned(),
+            CheckKind::Http(http) => format!("http {}", http.path),
+            CheckKind::Https(http, _) => format!("https {}", http.path),
+        },
+        "since": seconds_since_1970(check.since),
         "last": check.last,
     })
 }

@@ -5,36 +5,37 @@
 //!   tcp              all connections                             > read `Published`, write their own counters
 //!   main             one event after the other: reload, status, stop; publishes snapshots
 //!   watch            looks at files, says "changed" to main
-//!   slow (2 threads) checks; signals and the control socket, which send events to main
+//!   slow (2 threads) checks; signals, the control socket and rounds of checks, which send events to main
 //! ```
+//!
+//! A snapshot that brings new checks waits for their first results before it is published (meaning 7). Main does not wait
+//! with it: it goes on to tell its status and to stop when told; only further reloads are put off.
 
+use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch as flag;
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::control::{self, Command, Reply};
+use crate::control::{self, Command, LastReload, Reply};
 use crate::finding::{Findings, Severity};
 use crate::health::Health;
 use crate::health::board::Board;
-use crate::nameserver::counters::{Counters, Totals};
-use crate::nameserver::{Request, Transport, Worker, respond};
 use crate::reload::{Outcome, Reload, Reloader, in_one_line, watch};
 use crate::snapshot::Snapshot;
-use crate::transport::{Responder, tcp, udp};
+
+mod servers;
+
+use servers::{Listeners, Servers};
 
 /// How often main looks whether something is left to be tidied up.
 const TIDY: Duration = Duration::from_secs(1);
@@ -61,7 +62,9 @@ pub enum Event {
     /// HUP.
     HangUp,
     /// Somebody at the control socket.
-    Command(Command, tokio::sync::oneshot::Sender<Reply>),
+    Command(Command, oneshot::Sender<Reply>),
+    /// Every check of the snapshot that is to be published has had its say, or its time.
+    Checked,
     /// TERM or INT.
     Stop(&'static str),
 }
@@ -82,203 +85,38 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
     let (events, received) = channel();
     spawn_signals(&slow, &events).map_err(|error| format!("no signals: {error}"))?;
     let control = control::listen(&slow, &config.control, events.clone())?;
+    // Before anything is read, so that nothing changes unseen.
+    let watching = watch_files(config, options, &events);
 
-    let mut reloader = Reloader::new(&config.zones, &config.geodb, Some(&config.state));
-    let health = Health::new(slow.handle().clone());
-    let Reload { findings, snapshot, .. } = reloader.reload(false);
-    log(&findings);
-    if options.strict && findings.has_errors() {
-        return Err("--strict: there are errors".to_owned());
-    }
-    let Some((snapshot, layout)) = snapshot else {
-        return Err("there is nothing to serve".to_owned());
-    };
-    let board = health.adopt(layout);
-    slow.block_on(health.first_round());
-
-    let published = Arc::new(ArcSwap::from_pointee(Published { snapshot, board }));
-    let servers = listeners.serve(&published)?;
-    let watched: Vec<PathBuf> = [&config.zones, &options.config_path].into_iter().chain(&config.geodb).cloned().collect();
-    let changed = events.clone();
-    let watching = watch::watch(watched, move || {
-        let _ = changed.send(Event::Changed);
-    });
-    if let Err(error) = &watching {
-        warn!("changes of files are not noticed: {error}");
-    }
-    for address in &servers.addresses {
-        info!("listening on {address}");
-    }
-    let now = published.load();
-    info!(
-        zones = now.snapshot.zones().len(),
-        services = now.snapshot.services().len(),
-        "ready after {} ms",
-        started.elapsed().as_millis()
-    );
-    drop(now);
-
+    let file_config =
+        options.config_path.exists().then(|| Config::read(Some(&options.config_path), &mut Findings::new()));
     let mut main = Main {
-        reloader,
-        health,
+        reloader: Reloader::of(config, true),
+        health: Health::new(slow.handle().clone()),
         slow,
-        published,
+        events,
+        serving: Serving::NotYet(listeners),
+        next: None,
+        put_off: VecDeque::new(),
         retired: Vec::new(),
-        servers,
         started,
-        last_findings: findings,
+        last_findings: Findings::new(),
+        reloads: Reloads::default(),
         config: config.clone(),
         options: options.clone(),
-        file_config: Config::read(Some(&options.config_path), &mut Findings::new()),
+        file_config,
     };
-    main.run(&received);
+    let result = main.start().and_then(|()| main.run(&received));
     drop(watching);
     drop(control);
-    main.servers.stop();
+    if let Serving::Now { servers, .. } = &mut main.serving {
+        servers.stop();
+    }
     main.slow.shutdown_timeout(Duration::from_secs(1));
-    info!("stopped");
-    Ok(())
-}
-
-/// Sockets that are bound and not read yet: the kernel keeps what comes until there is something to answer from.
-struct Listeners {
-    udp: Vec<UdpSocket>,
-    tcp: Vec<TcpListener>,
-    addresses: Vec<SocketAddr>,
-}
-
-impl Listeners {
-    fn bind(config: &Config) -> Result<Listeners, String> {
-        let workers = match config.workers {
-            0 => thread::available_parallelism().map_or(1, NonZero::get),
-            workers => workers,
-        };
-        let mut listeners = Listeners { udp: Vec::new(), tcp: Vec::new(), addresses: Vec::new() };
-        for &address in &config.listen {
-            let told = |error: io::Error| {
-                let hint = match error.kind() {
-                    io::ErrorKind::AddrInUse => "; does another server run there?",
-                    io::ErrorKind::PermissionDenied => {
-                        "; ports below 1024 need root, CAP_NET_BIND_SERVICE or a systemd socket"
-                    }
-                    io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
-                    _ => "",
-                };
-                format!("cannot listen on {address}: {error}{hint}")
-            };
-            // TCP first: it refuses an address that another process uses, UDP would share it.
-            let (tcp, udp) = bind_both(address, workers).map_err(told)?;
-            listeners.addresses.extend(tcp.local_addr());
-            listeners.tcp.push(tcp);
-            listeners.udp.extend(udp);
-        }
-        Ok(listeners)
+    if result.is_ok() {
+        info!("stopped");
     }
-
-    fn serve(self, published: &Arc<ArcSwap<Published>>) -> Result<Servers, String> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stop_tcp, stopped) = flag::channel(false);
-        let mut servers =
-            Servers { threads: Vec::new(), counters: Vec::new(), panics: Arc::default(), stop, stop_tcp, addresses: self.addresses };
-        for (number, socket) in self.udp.into_iter().enumerate() {
-            let mut answerer = servers.answerer(published, Transport::Udp);
-            let stop = Arc::clone(&servers.stop);
-            servers.spawn(format!("udp-{number}"), move || udp::serve(&socket, &mut answerer, &stop))?;
-        }
-        let answerer = servers.answerer(published, Transport::Tcp);
-        let tcp_listeners = self.tcp;
-        servers.spawn("tcp".to_owned(), move || {
-            if let Err(error) = tcp::serve(tcp_listeners, answerer, tcp::Limits::default(), stopped) {
-                error!("TCP is not served: {error}");
-            }
-        })?;
-        Ok(servers)
-    }
-}
-
-/// Port 0 is chosen by TCP; UDP may find it taken, and then another is tried.
-fn bind_both(address: SocketAddr, workers: usize) -> io::Result<(TcpListener, Vec<UdpSocket>)> {
-    let mut tries = if address.port() == 0 { 20 } else { 1 };
-    loop {
-        tries -= 1;
-        let tcp = tcp::bind(address)?;
-        match udp::bind(tcp.local_addr()?, workers) {
-            Ok(udp) => return Ok((tcp, udp)),
-            Err(error) if tries == 0 => return Err(error),
-            Err(_) => {}
-        }
-    }
-}
-
-/// The threads that answer.
-struct Servers {
-    threads: Vec<JoinHandle<()>>,
-    counters: Vec<Arc<Counters>>,
-    panics: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-    stop_tcp: flag::Sender<bool>,
-    addresses: Vec<SocketAddr>,
-}
-
-impl Servers {
-    fn answerer(&mut self, published: &Arc<ArcSwap<Published>>, transport: Transport) -> Answerer {
-        let worker = Worker::default();
-        self.counters.push(worker.counters());
-        Answerer {
-            worker,
-            published: arc_swap::Cache::new(Arc::clone(published)),
-            transport,
-            panics: Arc::clone(&self.panics),
-        }
-    }
-
-    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
-        let thread = thread::Builder::new().name(name).spawn(run).map_err(|error| format!("no thread: {error}"))?;
-        self.threads.push(thread);
-        Ok(())
-    }
-
-    fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        for counters in &self.counters {
-            counters.add_to(&mut totals);
-        }
-        totals
-    }
-
-    fn stop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = self.stop_tcp.send(true);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Answers on one thread, from what is published at the time.
-struct Answerer {
-    worker: Worker,
-    published: arc_swap::Cache<Arc<ArcSwap<Published>>, Arc<Published>>,
-    transport: Transport,
-    panics: Arc<AtomicU64>,
-}
-
-impl Responder for Answerer {
-    fn respond(&mut self, message: &[u8], client: IpAddr, out: &mut [u8]) -> Option<usize> {
-        let Answerer { worker, published, transport, panics } = self;
-        let Published { snapshot, board } = &**published.load();
-        let request = Request { bytes: message, client, transport: *transport };
-        // Nothing is known to panic. Should a message be found that does, it costs its own answer and no other.
-        let answer = AssertUnwindSafe(|| respond(worker, &request, snapshot, board, out).length());
-        catch_unwind(answer).unwrap_or_else(|_| {
-            panics.fetch_add(1, Ordering::Relaxed);
-            None
-        })
-    }
-
-    fn idle(&mut self) {
-        self.published.load();
-    }
+    result
 }
 
 fn spawn_signals(slow: &Runtime, events: &Sender<Event>) -> io::Result<()> {
@@ -296,92 +134,229 @@ fn spawn_signals(slow: &Runtime, events: &Sender<Event>) -> io::Result<()> {
     Ok(())
 }
 
+fn watch_files(config: &Config, options: &Options, events: &Sender<Event>) -> Option<watch::Watching> {
+    let watched = [&config.zones, &options.config_path].into_iter().chain(&config.geodb).cloned().collect();
+    let events = events.clone();
+    let watching = watch::watch(watched, move || {
+        let _ = events.send(Event::Changed);
+    });
+    watching.inspect_err(|error| warn!("changes of files are not noticed: {error}")).ok()
+}
+
 /// What the main thread owns.
 struct Main {
     reloader: Reloader,
     health: Health,
     slow: Runtime,
-    published: Arc<ArcSwap<Published>>,
+    events: Sender<Event>,
+    serving: Serving,
+    /// A snapshot whose checks are being tried for the first time.
+    next: Option<Next>,
+    /// Reloads that were asked for since.
+    put_off: VecDeque<Event>,
     /// Snapshots that a thread may still read. They are let go of here: freeing one takes longer than a query may.
     retired: Vec<Arc<Published>>,
-    servers: Servers,
     started: Instant,
     last_findings: Findings,
+    reloads: Reloads,
     config: Config,
     options: Options,
-    /// What the file said at the start.
-    file_config: Config,
+    /// What the file said at the start, if there was one.
+    file_config: Option<Config>,
+}
+
+/// Queries are answered as soon as there is something to answer from; until then the kernel keeps what comes.
+enum Serving {
+    NotYet(Listeners),
+    Now { published: Arc<ArcSwap<Published>>, servers: Servers },
+    Failed,
+}
+
+/// What is to be published, and who waits for that.
+struct Next {
+    published: Published,
+    why: &'static str,
+    began: Instant,
+    outcome: Outcome,
+    reply: Option<oneshot::Sender<Reply>>,
+}
+
+/// How the reloads went since the start.
+#[derive(Clone, Debug, Default)]
+struct Reloads {
+    counts: [u64; 4],
+    last: Option<LastReload>,
 }
 
 impl Main {
-    fn run(&mut self, events: &Receiver<Event>) {
-        loop {
-            match events.recv_timeout(TIDY) {
-                Ok(Event::Changed) => drop(self.reload("files changed", false)),
-                Ok(Event::HangUp) => drop(self.reload("HUP", false)),
-                Ok(Event::Command(command, reply)) => {
-                    let _ = reply.send(self.obey(command));
-                }
-                Ok(Event::Stop(signal)) => {
-                    info!("{signal}: stopping");
-                    return;
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            self.retired.retain(|published| Arc::strong_count(published) > 1);
-        }
-    }
-
-    fn obey(&mut self, command: Command) -> Reply {
-        match command {
-            Command::Reload { force } => {
-                let outcome = self.reload("asked to", force);
-                control::reload_reply(outcome, &self.last_findings)
-            }
-            Command::Status => self.status(),
-        }
-    }
-
-    fn reload(&mut self, why: &str, force: bool) -> Outcome {
-        let started = Instant::now();
-        let mut of_config = Findings::new();
-        let config = Config::read(self.config_file(), &mut of_config);
-        if of_config.has_errors() {
-            log(&of_config);
-            error!("{why}: nothing was taken over; everything stays as it was");
-            self.last_findings = of_config;
-            return Outcome::TookNothing;
-        }
-        if config != self.file_config {
-            warn!("{} changed; that takes effect at the next start", self.options.config_path.display());
-        }
-        let Reload { outcome, findings, snapshot } = self.reloader.reload(force);
+    fn start(&mut self) -> Result<(), String> {
+        let Reload { findings, snapshot, outcome } = self.read("start", false);
         log(&findings);
-        if let Some((snapshot, layout)) = snapshot {
-            let number = snapshot.number();
-            let board = self.health.adopt(layout);
-            self.slow.block_on(self.health.first_round());
-            let old = self.published.swap(Arc::new(Published { snapshot, board }));
-            self.retired.push(old);
-            info!("{why}: snapshot {number} is served after {} ms", started.elapsed().as_millis());
+        if self.options.strict && findings.has_errors() {
+            return Err("--strict: there are errors".to_owned());
         }
+        self.last_findings = findings;
+        let Some((snapshot, layout)) = snapshot else {
+            return Err("there is nothing to serve".to_owned());
+        };
+        let published = Published { snapshot, board: self.health.adopt(layout) };
+        let next = Next { published, why: "start", began: self.started, outcome, reply: None };
+        self.wait_for_checks(next);
+        Ok(())
+    }
+
+    fn run(&mut self, received: &Receiver<Event>) -> Result<(), String> {
+        loop {
+            let event = match received.recv_timeout(TIDY) {
+                Ok(event) => event,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.tidy_up();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            match event {
+                Event::Stop(signal) => {
+                    info!("{signal}: stopping");
+                    return Ok(());
+                }
+                Event::Checked => {
+                    self.publish()?;
+                    while let Some(event) = self.put_off.pop_front().filter(|_| self.next.is_none()) {
+                        self.obey(event);
+                    }
+                }
+                Event::Command(Command::Status, reply) => {
+                    let _ = reply.send(self.status());
+                }
+                event if self.next.is_some() => self.put_off.push_back(event),
+                event => self.obey(event),
+            }
+            self.tidy_up();
+        }
+    }
+
+    fn tidy_up(&mut self) {
+        self.retired.retain(|published| Arc::strong_count(published) > 1);
+    }
+
+    fn obey(&mut self, event: Event) {
+        match event {
+            Event::Changed => self.reload("files changed", false, None),
+            Event::HangUp => self.reload("HUP", false, None),
+            Event::Command(Command::Reload { force }, reply) => self.reload("asked to", force, Some(reply)),
+            Event::Command(Command::Status, _) | Event::Checked | Event::Stop(_) => {}
+        }
+    }
+
+    /// Reads everything again. What is new is published when its checks have had their say.
+    fn reload(&mut self, why: &'static str, force: bool, reply: Option<oneshot::Sender<Reply>>) {
+        let began = Instant::now();
+        let Reload { outcome, findings, snapshot } = self.read(why, force);
+        log(&findings);
         match outcome {
             Outcome::Unchanged => info!("{why}: nothing is new"),
             Outcome::TookAll => {}
-            Outcome::KeptSome => error!("{why}: some zones keep their last good version"),
+            Outcome::KeptSome => error!("{why}: what is wrong keeps its last good version"),
             Outcome::TookNothing => error!("{why}: nothing was taken over; everything stays as it was"),
         }
         self.last_findings = findings;
-        outcome
+        if let Some((snapshot, layout)) = snapshot {
+            let published = Published { snapshot, board: self.health.adopt(layout) };
+            self.wait_for_checks(Next { published, why, began, outcome, reply });
+        } else if let Some(reply) = reply {
+            let _ = reply.send(control::reload_reply(outcome, &self.last_findings));
+        }
     }
 
-    fn config_file(&self) -> Option<&std::path::Path> {
-        self.options.config_path.exists().then_some(self.options.config_path.as_path())
+    /// The configuration, then all that it names.
+    fn read(&mut self, why: &'static str, force: bool) -> Reload {
+        let mut findings = Findings::new();
+        let config = self.read_config(force, &mut findings);
+        let reload = if findings.has_errors() {
+            Reload { outcome: Outcome::TookNothing, findings, snapshot: None }
+        } else {
+            if config.is_some() && config != self.file_config && self.file_config.is_some() {
+                findings
+                    .note(&self.options.config_path, "is another now; that takes effect at the next start");
+            }
+            // Nothing is known to panic. Should a file be found that does, it costs its reload and not the server.
+            let reload = catch_unwind(AssertUnwindSafe(|| self.reloader.reload(force)));
+            let mut reload = reload.unwrap_or_else(|_| {
+                let mut findings = Findings::new();
+                findings.unreadable(
+                    &self.config.zones,
+                    "reading failed in a way that it never should; please report it",
+                );
+                Reload { outcome: Outcome::TookNothing, findings, snapshot: None }
+            });
+            findings.extend(reload.findings);
+            reload.findings = findings;
+            reload
+        };
+        self.reloads.counts[reload.outcome as usize] += 1;
+        self.reloads.last = Some(LastReload { at: SystemTime::now(), why, outcome: reload.outcome });
+        reload
+    }
+
+    fn read_config(&self, force: bool, findings: &mut Findings) -> Option<Config> {
+        let path = &self.options.config_path;
+        match path.exists() {
+            true => Some(Config::read(Some(path), findings)),
+            false => {
+                if self.file_config.is_some() && !force {
+                    findings
+                        .unreadable(path, "is gone; what it said is kept until `meridian reload --force`");
+                }
+                None
+            }
+        }
+    }
+
+    fn wait_for_checks(&mut self, next: Next) {
+        self.next = Some(next);
+        let round = self.health.first_round();
+        let events = self.events.clone();
+        self.slow.spawn(async move {
+            round.await;
+            let _ = events.send(Event::Checked);
+        });
+    }
+
+    fn publish(&mut self) -> Result<(), String> {
+        let Some(Next { published, why, began, outcome, reply }) = self.next.take() else { return Ok(()) };
+        let number = published.snapshot.number();
+        match std::mem::replace(&mut self.serving, Serving::Failed) {
+            Serving::Now { published: live, servers } => {
+                self.retired.push(live.swap(Arc::new(published)));
+                self.serving = Serving::Now { published: live, servers };
+                info!("{why}: snapshot {number} is served after {} ms", began.elapsed().as_millis());
+            }
+            Serving::NotYet(listeners) => {
+                let (zones, services) =
+                    (published.snapshot.zones().len(), published.snapshot.services().len());
+                let published = Arc::new(ArcSwap::from_pointee(published));
+                let servers = listeners.serve(&published)?;
+                for address in servers.addresses() {
+                    info!("listening on {address}");
+                }
+                self.serving = Serving::Now { published, servers };
+                info!(zones, services, "ready after {} ms", began.elapsed().as_millis());
+            }
+            Serving::Failed => return Ok(()),
+        }
+        self.health.retire();
+        if let Some(reply) = reply {
+            let _ = reply.send(control::reload_reply(outcome, &self.last_findings));
+        }
+        Ok(())
     }
 
     fn status(&self) -> Reply {
-        let published = self.published.load();
+        let Serving::Now { published, servers } = &self.serving else {
+            return control::error_reply("starting: the first round of checks is not over yet");
+        };
+        let published = published.load();
         control::status_reply(&control::Status {
             uptime: self.started.elapsed(),
             snapshot: &published.snapshot,
@@ -390,10 +365,12 @@ impl Main {
             zones: self.reloader.zones(),
             checks: self.health.status(),
             databases: self.reloader.about(),
-            totals: self.servers.totals(),
-            panics: self.servers.panics.load(Ordering::Relaxed),
+            totals: servers.totals(),
+            panics: servers.panics(),
+            reloads: self.reloads.counts,
+            last_reload: self.reloads.last.as_ref(),
             findings: &self.last_findings,
-            listen: &self.servers.addresses,
+            listen: servers.addresses(),
             config: &self.config,
         })
     }

@@ -68,9 +68,8 @@ impl Serials {
     /// Writes them down, by a rename, so that a crash leaves the old or the new.
     pub fn save(&mut self) {
         let Some(path) = self.path.as_deref().filter(|_| self.is_changed) else { return };
-        let line = |(name, serial): (&String, &Serial)| {
-            format!("{name} {} {:016x}\n", serial.number, serial.digest)
-        };
+        let line =
+            |(name, serial): (&String, &Serial)| format!("{name} {} {:016x}\n", serial.number, serial.digest);
         let text: String = self.served.iter().map(line).collect();
         let temporary = path.with_extension("new");
         let folder = path.parent().unwrap_or(Path::new("."));
@@ -90,7 +89,7 @@ fn key(apex: &Name) -> String {
 
 /// All that answers of the zone are made of, but its serial. The hash is fixed: its values outlive the process.
 fn digest(zone: &ZoneFile) -> u64 {
-    let mut hasher = FixedState::with_seed(0x5e71_a1).build_hasher();
+    let mut hasher = FixedState::with_seed(0x005e_71a1).build_hasher();
     for record in zone.records.iter() {
         (record.owner, record.rtype, record.ttl, record.rdata).hash(&mut hasher);
     }

@@ -149,12 +149,13 @@ impl Look {
     fn at(roots: &[PathBuf]) -> Look {
         let mut look = Look::default();
         for root in roots {
-            look.add(root, 0);
+            look.add(root, &mut Vec::new());
         }
         look
     }
 
-    fn add(&mut self, path: &Path, depth: usize) {
+    /// `above` are the folders that this one is in: a symbolic link back to one of them is not followed.
+    fn add(&mut self, path: &Path, above: &mut Vec<(u64, u64)>) {
         let Ok(metadata) = fs::metadata(path) else { return };
         let stamp = Stamp {
             device: metadata.dev(),
@@ -164,14 +165,17 @@ impl Look {
         };
         if metadata.is_file() {
             self.files.insert(path.to_owned(), stamp);
-        } else if metadata.is_dir() && depth < DEEPEST {
+        } else if metadata.is_dir() && above.len() < DEEPEST && !above.contains(&(stamp.device, stamp.inode))
+        {
             self.folders.insert(path.to_owned(), (stamp.device, stamp.inode));
+            above.push((stamp.device, stamp.inode));
             let mut entries: Vec<PathBuf> =
                 fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
             entries.sort();
             for entry in entries {
-                self.add(&entry, depth + 1);
+                self.add(&entry, above);
             }
+            above.pop();
         }
     }
 }

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnetwork::IpNetwork;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::{
     AllDown, Check, CheckKind, HttpCheck, Near, Rule, RuleAction, Service, Site, SiteRrset, TlsCheck,
 };
 use crate::finding::{At, Findings, did_you_mean};
 use crate::geo::country::code_hint;
+use crate::geo::special::{Embedded, embedded};
 use crate::geo::{Continent, Coordinates, Country};
 use crate::wire::{Name, Rtype};
 use crate::yaml::{Mapping, Node};
@@ -24,6 +25,9 @@ pub struct Shared {
     pub sites: Vec<Arc<Site>>,
     /// All services.
     pub services: Vec<Arc<Service>>,
+    /// Sites and services that could not be read. Half a service is not served: a rule that is missing may be the one
+    /// that keeps somebody out.
+    broken: Vec<String>,
 }
 
 impl Shared {
@@ -31,6 +35,12 @@ impl Shared {
     #[must_use]
     pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
         self.services.iter().find(|service| service.name == name)
+    }
+
+    /// Whether a site or a service of this name is written, but could not be read.
+    #[must_use]
+    pub fn is_broken(&self, name: &str) -> bool {
+        self.broken.iter().any(|broken| broken == name)
     }
 
     /// Reads `sites:` and `services:` of the shared files, one after the other.
@@ -64,9 +74,12 @@ impl Shared {
                 findings.error(&key.at, format!("site \"{name}\" is already written at {}", earlier.at));
                 continue;
             }
-            if let Some(site) = read_site(name, &key.at, value, origin, findings) {
-                self.sites.push(Arc::new(site));
+            let mut own = Findings::new();
+            match read_site(name, &key.at, value, origin, &mut own).filter(|_| !own.has_errors()) {
+                Some(site) => self.sites.push(Arc::new(site)),
+                None => self.broken.push(name.to_owned()),
             }
+            findings.extend(own);
         }
     }
 
@@ -84,10 +97,13 @@ impl Shared {
                 continue;
             }
             let origin = zone.cloned().unwrap_or_else(Name::root);
-            let reader = ServiceReader { sites: &self.sites, origin, findings };
-            if let Some(service) = reader.read(name, &key.at, value) {
-                self.services.push(Arc::new(service));
+            let mut own = Findings::new();
+            let reader = ServiceReader { shared: self, is_whole: true, origin, findings: &mut own };
+            match reader.read(name.clone(), &key.at, value).filter(|_| !own.has_errors()) {
+                Some(service) => self.services.push(Arc::new(service)),
+                None => self.broken.push(name),
             }
+            findings.extend(own);
         }
     }
 }
@@ -136,6 +152,10 @@ fn read_site(name: &str, at: &At, node: &Node, origin: &Name, findings: &mut Fin
     Some(site)
 }
 
+/// The most octets that the records of one type take at one site, so that as many sites as one answer holds fit
+/// into one message.
+const LONGEST_SITE_RRSET: usize = 4_000;
+
 /// The records of one type at a site, or of a last resort.
 fn read_site_rrset(
     rtype: Rtype,
@@ -174,6 +194,13 @@ fn read_site_rrset(
     if rtype == Rtype::CNAME && rdatas.len() > 1 {
         findings.error(&value.at, "a name has one CNAME");
     }
+    if rdatas.iter().map(|rdata| 12 + rdata.len()).sum::<usize>() > LONGEST_SITE_RRSET {
+        findings.error(
+            &value.at,
+            format!("more than {LONGEST_SITE_RRSET} octets of {rtype} records at one site"),
+        );
+        return None;
+    }
     (!rdatas.is_empty()).then_some(SiteRrset { rtype, rdatas })
 }
 
@@ -198,21 +225,13 @@ fn read_km(node: &Node, findings: &mut Findings) -> Option<f64> {
     km
 }
 
-const SERVICE_KEYS: [&str; 10] = [
-    "ttl",
-    "sites",
-    "checks",
-    "rules",
-    "sites_per_answer",
-    "near",
-    "ecs",
-    "all_down",
-    "same_site",
-    "min_up",
-];
+const SERVICE_KEYS: [&str; 10] =
+    ["ttl", "sites", "checks", "rules", "sites_per_answer", "near", "ecs", "all_down", "same_site", "min_up"];
 
 struct ServiceReader<'a> {
-    sites: &'a [Arc<Site>],
+    shared: &'a Shared,
+    /// Whether all of its sites could be read.
+    is_whole: bool,
     origin: Name,
     findings: &'a mut Findings,
 }
@@ -232,10 +251,7 @@ impl ServiceReader<'_> {
             mapping.get(key).and_then(|node| node.boolean(findings)).unwrap_or(default)
         };
         let service = Service {
-            ttl: mapping
-                .get("ttl")
-                .and_then(|node| node.number(0, i32::MAX as u32, findings))
-                .unwrap_or(30),
+            ttl: mapping.get("ttl").and_then(|node| node.number(0, i32::MAX as u32, findings)).unwrap_or(30),
             sites_per_answer: number("sites_per_answer", 1, findings),
             min_up: number("min_up", 1, findings),
             near: mapping.get("near").and_then(|node| read_near(node, findings)),
@@ -252,18 +268,22 @@ impl ServiceReader<'_> {
             at: at.clone(),
         };
         self.check_types(&service, mapping.get("same_site").is_some());
-        Some(service)
+        self.is_whole.then_some(service)
     }
 
     fn sites(&mut self, mapping: &Mapping<'_>, at: &At) -> Vec<Arc<Site>> {
         let mut chosen: Vec<Arc<Site>> = Vec::new();
         match mapping.get("sites") {
-            None => chosen = self.sites.to_vec(),
+            None => {
+                chosen = self.shared.sites.clone();
+                self.is_whole = self.shared.broken.is_empty();
+            }
             Some(node) => {
                 for item in node.items() {
                     let Some(name) = item.text("a site's name", self.findings) else { continue };
-                    match self.sites.iter().find(|site| site.name == name) {
-                        None => self.findings.error(&item.at, unknown_site(name, self.sites)),
+                    match self.shared.sites.iter().find(|site| site.name == name) {
+                        None if self.shared.is_broken(name) => self.is_whole = false,
+                        None => self.findings.error(&item.at, unknown_site(name, &self.shared.sites)),
                         Some(site) if chosen.iter().any(|known| known.name == site.name) => {
                             self.findings.error(&item.at, format!("site \"{name}\" stands here twice"));
                         }
@@ -272,7 +292,7 @@ impl ServiceReader<'_> {
                 }
             }
         }
-        if chosen.is_empty() && !self.findings.has_errors() {
+        if chosen.is_empty() && self.is_whole && !self.findings.has_errors() {
             self.findings.error(at, "a service needs at least one site");
         }
         if chosen.len() > usize::from(u16::MAX) {
@@ -290,7 +310,10 @@ impl ServiceReader<'_> {
         if with_cname > 0 && service.sites.iter().any(|site| !has(site, Rtype::CNAME)) {
             self.findings.error(
                 &service.at,
-                format!("service \"{}\" mixes sites that are a CNAME with sites that have addresses", service.name),
+                format!(
+                    "service \"{}\" mixes sites that are a CNAME with sites that have addresses",
+                    service.name
+                ),
             );
             return;
         }
@@ -304,6 +327,15 @@ impl ServiceReader<'_> {
             service.sites.iter().flat_map(|site| site.rrsets.iter().map(|rrset| rrset.rtype)).collect();
         types.sort_unstable();
         types.dedup();
+        if let AllDown::LastResort(rrsets) = &service.all_down {
+            for rrset in rrsets.iter().filter(|rrset| !types.contains(&rrset.rtype)) {
+                let text = format!(
+                    "service \"{}\": no site has {} records, so its last resort never is asked for its own",
+                    service.name, rrset.rtype
+                );
+                self.findings.warning(&service.at, text);
+            }
+        }
         for rtype in types {
             let lacking: Vec<&str> = service
                 .sites
@@ -314,9 +346,14 @@ impl ServiceReader<'_> {
             if !lacking.is_empty() {
                 let few = lacking.iter().take(5).copied().collect::<Vec<_>>().join(", ");
                 let more = if lacking.len() > 5 { ", ..." } else { "" };
+                let instead = if service.same_site {
+                    "its clients get NODATA"
+                } else {
+                    "its clients are sent to other sites"
+                };
                 self.findings.warning(
                     &service.at,
-                    format!("service \"{}\": {rtype} is missing at {few}{more}; others answer for them", service.name),
+                    format!("service \"{}\": {rtype} is missing at {few}{more}; {instead}", service.name),
                 );
             }
         }
@@ -462,8 +499,7 @@ fn read_http(node: &Node, more_keys: &[&str], findings: &mut Findings) -> Option
 fn read_status(node: &Node, findings: &mut Findings) -> Option<(u16, u16)> {
     let text = node.text("a status such as 200 or 200-399", findings)?;
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let code =
-        |text: &str| text.trim().parse::<u16>().ok().filter(|code| (100..=599).contains(code));
+    let code = |text: &str| text.trim().parse::<u16>().ok().filter(|code| (100..=599).contains(code));
     match (code(first), code(last)) {
         (Some(first), Some(last)) if first <= last => Some((first, last)),
         _ => {
@@ -536,7 +572,9 @@ fn read_rule(node: &Node, sites: &HashMap<&str, u16>, findings: &mut Findings) -
     let is_selective = selects.iter().any(|key| mapping.get(key).is_some());
     let is_else = mapping.get("else").map(|node| (node, node.boolean(findings)));
     match is_else {
-        Some((node, _)) if is_selective => findings.error(&node.at, "else: true stands without other conditions"),
+        Some((node, _)) if is_selective => {
+            findings.error(&node.at, "else: true stands without other conditions")
+        }
         Some((node, Some(false))) => findings.error(&node.at, "else: can only be true"),
         None if !is_selective => {
             findings.error(
@@ -569,12 +607,39 @@ fn read_subnet(node: &Node, findings: &mut Findings) -> Option<IpNetwork> {
         findings.error(&node.at, format!("\"{text}\" is no subnet such as 203.0.113.0/24 or 2001:db8::/32"));
         return None;
     };
+    if let IpNetwork::V6(v6) = network
+        && let Some((given, form)) = within_embedded(v6)
+    {
+        let text =
+            format!("\"{text}\" is {form}, whose clients are known by their IPv4 address; write {given}");
+        findings.error(&node.at, text);
+        return None;
+    }
     if network.ip() != network.network() {
-        let text = format!("\"{text}\" has bits beyond its length; {}/{} was meant?", network.network(), network.prefix());
+        let text = format!(
+            "\"{text}\" has bits beyond its length; {}/{} was meant?",
+            network.network(),
+            network.prefix()
+        );
         findings.error(&node.at, text);
         return None;
     }
     Some(network)
+}
+
+/// What to write instead of a subnet of addresses that embed IPv4 ones, and what they are (meaning 2).
+fn within_embedded(network: Ipv6Network) -> Option<(String, &'static str)> {
+    let form = match network.network().segments() {
+        [0, 0, 0, 0, 0, 0xffff, ..] => "of IPv4-mapped addresses",
+        [0, 0, 0, 0, 0xffff, 0, ..] => "of SIIT",
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => "of NAT64",
+        [0x2002, ..] => "of 6to4",
+        [0x2001, 0, ..] => "of Teredo",
+        _ => return None,
+    };
+    let Embedded { address, offset } = embedded(network.network(), network.prefix())?;
+    let given = Ipv4Network::new(address, network.prefix() - offset).ok()?;
+    Some((format!("{}/{}", given.network(), given.prefix()), form))
 }
 
 fn read_asn(node: &Node, findings: &mut Findings) -> Option<u32> {

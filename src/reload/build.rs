@@ -1,0 +1,231 @@
+//! Puts a snapshot together, and asks it whether it answers as the zones themselves say.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::expect;
+use super::zones::{ServedZone, Standing};
+use super::{Geography, KeepAll, Reloader, Served};
+use crate::catchment::compile::survey;
+use crate::catchment::{Catchments, ServiceIndex};
+use crate::finding::{At, Findings, Source};
+use crate::geo::Databases;
+use crate::geo::read::About;
+use crate::health::board::Layout;
+use crate::site::Service;
+use crate::site::read::Shared;
+use crate::snapshot::{Snapshot, ZoneToPublish, services_of};
+use crate::wire::Name;
+
+/// All that a snapshot is built from.
+pub(super) struct Next {
+    pub(super) shared_files: Vec<Arc<Source>>,
+    pub(super) shared: Shared,
+    pub(super) zones: BTreeMap<Name, ServedZone>,
+    pub(super) geography: Geography,
+    pub(super) geography_is_new: bool,
+    pub(super) force: bool,
+}
+
+impl Reloader {
+    /// Puts a snapshot together; zones that fail their own expectations go back to their last good version.
+    pub(super) fn build(
+        &self,
+        next: Next,
+        findings: &mut Findings,
+    ) -> Result<(Served, Snapshot, Layout), KeepAll> {
+        let Next { shared_files, shared, mut zones, mut geography, geography_is_new, force } = next;
+        let mut about = self.served.as_ref().map(|served| served.about.clone()).unwrap_or_default();
+        let mut known: Option<(Vec<Arc<Service>>, Arc<Catchments>)> = match &self.served {
+            Some(served) if !geography_is_new => {
+                geography.refused.extend(served.geography.refused.iter().cloned());
+                Some((served.services.clone(), Arc::clone(&served.catchments)))
+            }
+            _ => None,
+        };
+        // What a round finds is told once: the last round's, with what made the rounds before it fail.
+        let mut of_failed_rounds = Findings::new();
+        loop {
+            let mut of_round = Findings::new();
+            let to_publish: Vec<ZoneToPublish> =
+                zones.iter().map(|(name, zone)| zone.to_publish(name)).collect();
+            let services = services_of(&to_publish);
+            if services.len() > usize::from(ServiceIndex::MAX) {
+                let text = format!("more than {} services in all zones together", ServiceIndex::MAX);
+                findings.unreadable(&self.zones, text);
+                return Err(KeepAll);
+            }
+            let catchments = match &known {
+                Some((earlier, catchments)) if same_preferences(earlier, &services) => Arc::clone(catchments),
+                _ => {
+                    let (catchments, of_files) = self.compile(&services, force, &mut geography, findings)?;
+                    about = of_files;
+                    catchments
+                }
+            };
+            known = Some((services.clone(), Arc::clone(&catchments)));
+            let (snapshot, layout) = Snapshot::new(self.number + 1, &to_publish, Arc::clone(&catchments));
+            let failing = run_expectations(&zones, &snapshot, &layout, &mut of_round);
+            match self.fall_back(&failing, &mut zones, &shared, force, &mut of_round) {
+                Ok(false) => {}
+                Ok(true) => {
+                    of_failed_rounds.extend(of_round);
+                    continue;
+                }
+                Err(KeepAll) => {
+                    findings.extend(of_failed_rounds);
+                    findings.extend(of_round);
+                    return Err(KeepAll);
+                }
+            }
+            warn_of_unreachable(&services, &shared, &catchments, !geography.files.is_empty(), &mut of_round);
+            warn_of_undelegated(&zones, &mut of_round);
+            findings.extend(of_failed_rounds);
+            findings.extend(of_round);
+            let served =
+                Served { shared_files, shared, zones, services, catchments, geography, about, failing };
+            return Ok((served, snapshot, layout));
+        }
+    }
+
+    /// Opens the geo databases, compiles, and lets go of them.
+    fn compile(
+        &self,
+        services: &[Arc<Service>],
+        force: bool,
+        geography: &mut Geography,
+        findings: &mut Findings,
+    ) -> Result<(Arc<Catchments>, Vec<About>), KeepAll> {
+        let mut own = Findings::new();
+        let paths: Vec<_> = geography.files.iter().map(|file| file.path.clone()).collect();
+        let databases = Databases::open(&paths, &mut own);
+        let survey = survey(services, &databases);
+        // Large files show their damage only when they are walked.
+        for path in databases.damaged() {
+            own.unreadable(&path, "damaged: its search tree leads nowhere, or has no end");
+        }
+        let about = databases.about();
+        drop(databases);
+        let mut refused = BTreeSet::new();
+        self.hold_against_served(own, force, &mut refused, findings)?;
+        geography.refused.extend(refused);
+        Ok((Arc::new(survey.assemble(services)), about))
+    }
+
+    /// Whether a zone went back to its last good version, so that all must be built once more.
+    fn fall_back(
+        &self,
+        failing: &BTreeSet<Name>,
+        zones: &mut BTreeMap<Name, ServedZone>,
+        shared: &Shared,
+        force: bool,
+        findings: &mut Findings,
+    ) -> Result<bool, KeepAll> {
+        let Some(served) = &self.served else { return Ok(false) };
+        let mut fell_back = false;
+        for name in failing {
+            let Some(zone) = zones.get(name) else { continue };
+            let earlier = served.zones.get(name).filter(|earlier| earlier.zone.is_some());
+            match earlier {
+                Some(earlier) if zone.standing == Standing::New && !earlier.is_unchanged(&zone.written) => {
+                    let kept = self.keep(earlier, shared, true, findings)?;
+                    zones.insert(name.clone(), kept);
+                    fell_back = true;
+                }
+                // What failed before fails still; that is no reason to hold up all others.
+                Some(_) if served.failing.contains(name) => {}
+                // A zone that nobody touched fails against what is shared now.
+                Some(_) if !force => return Err(KeepAll),
+                // By force; or a new zone, which is served as at the start (meaning 18).
+                _ => {}
+            }
+        }
+        Ok(fell_back)
+    }
+}
+
+/// Whether two lists of services steer everybody alike; addresses and checks do not matter for that.
+fn same_preferences(a: &[Arc<Service>], b: &[Arc<Service>]) -> bool {
+    let same_sites = |a: &Service, b: &Service| {
+        a.sites.len() == b.sites.len()
+            && a.sites
+                .iter()
+                .zip(&b.sites)
+                .all(|(a, b)| a.name == b.name && a.location == b.location && a.handicap_km == b.handicap_km)
+    };
+    a.len() == b.len()
+        && a.iter()
+            .zip(b)
+            .all(|(a, b)| a.name == b.name && a.near == b.near && a.rules == b.rules && same_sites(a, b))
+}
+
+/// The zones that do not answer as they themselves say.
+fn run_expectations(
+    zones: &BTreeMap<Name, ServedZone>,
+    snapshot: &Snapshot,
+    layout: &Layout,
+    findings: &mut Findings,
+) -> BTreeSet<Name> {
+    let mut failing = BTreeSet::new();
+    for (name, zone) in zones {
+        for expectation in zone.expectations.iter() {
+            if let Some(text) = expect::failure(expectation, snapshot, layout) {
+                findings.error(&expectation.at, format!("expectation failed: {text}"));
+                failing.insert(name.clone());
+            }
+        }
+    }
+    failing
+}
+
+/// What was written for nobody.
+fn warn_of_unreachable(
+    services: &[Arc<Service>],
+    shared: &Shared,
+    catchments: &Catchments,
+    has_geography: bool,
+    findings: &mut Findings,
+) {
+    for (index, service) in services.iter().enumerate() {
+        for (number, rule) in service.rules.iter().enumerate() {
+            let asks_for_place = !rule.countries.is_empty()
+                || !rule.continents.is_empty()
+                || !rule.subdivisions.is_empty()
+                || !rule.asns.is_empty();
+            if (has_geography || !asks_for_place) && !catchments.rule_matches(index as u16, number) {
+                let why = if asks_for_place {
+                    "no address that the geo databases know is left for it"
+                } else {
+                    "earlier rules match all of it"
+                };
+                findings.warning(&rule.at, format!("this rule never matches: {why}"));
+            }
+        }
+        for (number, site) in service.sites.iter().enumerate() {
+            if !catchments.reaches(index as u16, number as u16) {
+                let text = format!("site \"{}\" of service \"{}\" answers nobody", site.name, service.name);
+                findings.warning(&site.at, text);
+            }
+        }
+    }
+    let used =
+        |name: &str| shared.services.iter().flat_map(|service| &service.sites).any(|site| site.name == name);
+    for site in shared.sites.iter().filter(|site| !used(&site.name)) {
+        findings.warning(&site.at, format!("no service uses site \"{}\"", site.name));
+    }
+}
+
+/// A zone below one that we serve as well, which says nothing of it: who walks down from there never finds it.
+fn warn_of_undelegated(zones: &BTreeMap<Name, ServedZone>, findings: &mut Findings) {
+    let by_name: HashMap<&Name, &ServedZone> = zones.iter().collect();
+    for (name, zone) in zones {
+        let above = std::iter::successors(name.parent(), Name::parent);
+        let parent = above.filter_map(|above| by_name.get(&above)).find_map(|parent| parent.zone.as_ref());
+        if let (Some(parent), Ok(source)) = (parent, &zone.written.text)
+            && !parent.delegates(name)
+        {
+            let text = format!("the zone {} is served here too and does not delegate {name}", parent.apex());
+            findings.warning(&At::start(source), text);
+        }
+    }
+}
