@@ -315,7 +315,7 @@ impl Explanation {
 fn located(from: IpNetwork) -> IpAddr {
     match from.ip() {
         IpAddr::V6(address) => {
-            embedded(address, from.prefix()).map_or(IpAddr::V6(address), |found| IpAddr::V4(found.address))
+            embedded(address).map_or(IpAddr::V6(address), |found| IpAddr::V4(found.address))
         }
         address => address,
     }

@@ -105,31 +105,32 @@ fn subtract(mut runs: Vec<Run<u128>>, holes: &[Run<u128>]) -> Vec<Run<u128>> {
 /// An IPv4 address within an IPv6 one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Embedded {
-    /// Zero beyond the bits that were given.
+    /// The address.
     pub address: Ipv4Addr,
     /// What a prefix length within IPv4 grows by within IPv6.
     pub offset: u8,
 }
 
 /// The IPv4 address that an IPv6 address stands for: IPv4-mapped (RFC 4291 2.5.5.2), SIIT (RFC 2765 2.1), NAT64
-/// (RFC 6052 2.1), 6to4 (RFC 3056 2) and Teredo's client (RFC 4380 4). None where `prefix_length` leaves no bit of it.
+/// (RFC 6052 2.1), 6to4 (RFC 3056 2) and Teredo's client (RFC 4380 4).
+///
+/// Of a subnet it is that of its first address. One that gives no bit of the IPv4 address (`2002::/16`) so stands for
+/// 0.0.0.0, or inverted for 255.255.255.255: addresses that are nobody's and leave the decision to the source address
+/// (meaning 3), with a scope that does not reach into those that are somebody's.
 #[inline]
 #[must_use]
-pub fn embedded(address: Ipv6Addr, prefix_length: u8) -> Option<Embedded> {
+pub fn embedded(address: Ipv6Addr) -> Option<Embedded> {
     let number = u128::from(address);
     let (offset, octets) = match address.segments() {
         [0, 0, 0, 0, 0, 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
             (96, number as u32)
         }
         [0x2002, ..] => (16, (number >> 80) as u32),
-        [0x2001, 0, ..] => {
-            // The client's address stands inverted; what was not given must stay zero.
-            let given = u32::MAX.checked_shl(128 - u32::from(prefix_length)).unwrap_or(0);
-            (96, !(number as u32) & given)
-        }
+        // The client's address stands inverted.
+        [0x2001, 0, ..] => (96, !(number as u32)),
         _ => return None,
     };
-    (prefix_length > offset).then(|| Embedded { address: Ipv4Addr::from(octets), offset })
+    Some(Embedded { address: Ipv4Addr::from(octets), offset })
 }
 
 #[cfg(test)]
@@ -137,34 +138,28 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn embedded_in(text: &str, length: u8) -> Option<(String, u8)> {
-        embedded(text.parse().unwrap(), length).map(|found| (found.address.to_string(), found.offset))
+    fn embedded_in(text: &str) -> Option<(String, u8)> {
+        embedded(text.parse().unwrap()).map(|found| (found.address.to_string(), found.offset))
     }
 
     #[test]
     fn the_five_forms_are_read() {
         for text in ["::ffff:198.41.0.4", "::ffff:0:198.41.0.4", "64:ff9b::198.41.0.4"] {
-            assert_eq!(embedded_in(text, 128), Some(("198.41.0.4".to_owned(), 96)), "{text}");
+            assert_eq!(embedded_in(text), Some(("198.41.0.4".to_owned(), 96)), "{text}");
         }
-        assert_eq!(embedded_in("2002:c629:0004::", 48), Some(("198.41.0.4".to_owned(), 16)));
-        assert_eq!(
-            embedded_in("2001:0:4136:e378:8000:63bf:39d6:fffb", 128),
-            Some(("198.41.0.4".to_owned(), 96))
-        );
-        assert_eq!(embedded_in("2001:db8::1", 128), None);
-        assert_eq!(embedded_in("64:ff9b:1::1", 128), None);
+        assert_eq!(embedded_in("2002:c629:0004::"), Some(("198.41.0.4".to_owned(), 16)));
+        assert_eq!(embedded_in("2001:0:4136:e378:8000:63bf:39d6:fffb"), Some(("198.41.0.4".to_owned(), 96)));
+        assert_eq!(embedded_in("2001:db8::1"), None);
+        assert_eq!(embedded_in("64:ff9b:1::1"), None);
     }
 
     #[test]
-    fn only_bits_that_were_given_count() {
-        assert_eq!(embedded_in("2002:c629::", 32), Some(("198.41.0.0".to_owned(), 16)));
-        assert_eq!(embedded_in("2002::", 16), None);
-        assert_eq!(embedded_in("64:ff9b::", 96), None);
-        assert_eq!(embedded_in("2001:0:4136:e378::", 64), None);
-        assert_eq!(
-            embedded_in("2001:0:4136:e378:8000:63bf:39d6:0", 112),
-            Some(("198.41.0.0".to_owned(), 96))
-        );
+    fn a_subnet_without_a_bit_of_the_address_stands_for_nobodys() {
+        for text in ["2002::", "64:ff9b::", "::ffff:0:0", "2001:0:4136:e378::"] {
+            let found = embedded(text.parse().unwrap()).unwrap();
+            let number = u32::from(found.address);
+            assert!(v4_runs().iter().any(|&(first, last)| (first..=last).contains(&number)), "{text}");
+        }
     }
 
     #[test]

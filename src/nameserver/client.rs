@@ -44,7 +44,7 @@ impl Client {
     pub fn new(source: IpAddr, subnet: Option<&ClientSubnet>) -> Client {
         let source = match source {
             IpAddr::V4(address) => Located::V4 { address, offset: 0 },
-            IpAddr::V6(address) => Located::from_v6(address, 128),
+            IpAddr::V6(address) => Located::from_v6(address),
         };
         // Source prefix-length 0 asks that nothing of the option be used (RFC 7871 7.1.2).
         let subnet =
@@ -53,7 +53,7 @@ impl Client {
                     let [a, b, c, d, ..] = subnet.address;
                     Located::V4 { address: Ipv4Addr::new(a, b, c, d), offset: 0 }
                 }
-                _ => Located::from_v6(Ipv6Addr::from(subnet.address), subnet.source_prefix_length),
+                _ => Located::from_v6(Ipv6Addr::from(subnet.address)),
             });
         Client { source, subnet }
     }
@@ -82,9 +82,9 @@ impl Client {
 }
 
 impl Located {
-    fn from_v6(address: Ipv6Addr, source_prefix_length: u8) -> Located {
-        match embedded(address, source_prefix_length) {
-            Some(Embedded { address, offset, .. }) => Located::V4 { address, offset },
+    fn from_v6(address: Ipv6Addr) -> Located {
+        match embedded(address) {
+            Some(Embedded { address, offset }) => Located::V4 { address, offset },
             None => Located::V6(address),
         }
     }

@@ -151,17 +151,17 @@ impl Edns {
 
     /// None when an option is cut short, or the client subnet is malformed.
     fn read_options(&mut self, mut octets: &[u8]) -> Option<()> {
+        // Versions above 0 may mean anything by their options: BADVERS, whatever they are (RFC 6891 6.1.3).
+        if self.version > 0 {
+            return Some(());
+        }
         let mut seen_client_subnet = false;
         while !octets.is_empty() {
             let (head, rest) = octets.split_at_checked(4)?;
             let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
             let (value, rest) = rest.split_at_checked(length)?;
             octets = rest;
-            // Versions above 0 may mean anything by their options.
-            if u16::from_be_bytes([head[0], head[1]]) == OPT_CLIENT_SUBNET
-                && !seen_client_subnet
-                && self.version == 0
-            {
+            if u16::from_be_bytes([head[0], head[1]]) == OPT_CLIENT_SUBNET && !seen_client_subnet {
                 seen_client_subnet = true;
                 self.client_subnet = Some(read_client_subnet(value)?);
             }

@@ -22,7 +22,8 @@ pub fn failure(expectation: &Expectation, snapshot: &Snapshot, layout: &Layout) 
     let question = query(&expectation.name, expectation.rtype, sends_subnet.then_some(expectation.from));
     let source = if is_address { expectation.from.ip() } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
     let (responded, message) = ask(snapshot, &board, source, &question)?;
-    let name = expectation.name.to_string();
+    let from = if is_address { expectation.from.ip().to_string() } else { expectation.from.to_string() };
+    let name = format!("{} {} from {from}", expectation.name, expectation.rtype);
     let wanted = &expectation.wanted;
     let got_site = responded.steered.and_then(|(service, site)| {
         let site = snapshot.service(service).sites.get(usize::from(site?))?;
@@ -43,7 +44,7 @@ pub fn failure(expectation: &Expectation, snapshot: &Snapshot, layout: &Layout) 
         && got_site != Some(wanted)
     {
         let got = got_site.map_or_else(|| got_rcode.clone(), |site| format!("site {site}"));
-        return Some(format!("{name} from {}: site {wanted} is expected, {got} answers", expectation.from));
+        return Some(format!("{name}: site {wanted} is expected, {got} answers"));
     }
     if let Some(wanted) = &wanted.data {
         let (mut wanted, mut got) = (wanted.clone(), got_data.clone());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{
     AllDown, Check, CheckKind, HttpCheck, Near, Rule, RuleAction, Service, Site, SiteRrset, TlsCheck,
@@ -14,6 +15,7 @@ use crate::finding::{At, Findings, did_you_mean};
 use crate::geo::country::code_hint;
 use crate::geo::special::{Embedded, embedded};
 use crate::geo::{Continent, Coordinates, Country};
+use crate::health::probe::{LONGEST_BODY, read_roots};
 use crate::wire::{Name, Rtype};
 use crate::yaml::{Mapping, Node};
 use crate::zone::yaml::read_rdata;
@@ -228,6 +230,13 @@ fn read_km(node: &Node, findings: &mut Findings) -> Option<f64> {
 const SERVICE_KEYS: [&str; 10] =
     ["ttl", "sites", "checks", "rules", "sites_per_answer", "near", "ecs", "all_down", "same_site", "min_up"];
 
+/// The sites of a service, for its rules to name.
+struct Members<'a> {
+    index: HashMap<&'a str, u16>,
+    /// Written, but not to be read; that is told where they stand.
+    broken: &'a [String],
+}
+
 struct ServiceReader<'a> {
     shared: &'a Shared,
     /// Whether all of its sites could be read.
@@ -241,8 +250,10 @@ impl ServiceReader<'_> {
         let mapping = node.mapping("a service's sites, checks and rules", self.findings)?;
         mapping.know_only(&SERVICE_KEYS, self.findings);
         let sites = self.sites(&mapping, at);
-        let names: HashMap<&str, u16> =
-            sites.iter().enumerate().map(|(index, site)| (site.name.as_str(), index as u16)).collect();
+        let names = Members {
+            index: sites.iter().enumerate().map(|(index, site)| (site.name.as_str(), index as u16)).collect(),
+            broken: &self.shared.broken,
+        };
         let findings = &mut *self.findings;
         let number = |key: &str, default: u8, findings: &mut Findings| {
             mapping.get(key).and_then(|node| node.number(1, 16, findings)).unwrap_or(default)
@@ -455,13 +466,19 @@ fn read_check(node: &Node, findings: &mut Findings) -> Option<Check> {
         mapping.get(key).map_or(Some(2), |node| node.number(1, 100, findings))
     };
     let (fall, rise) = (count("fall", findings)?, count("rise", findings)?);
+    let errors_before = findings.iter().count();
+    let at = |key: &str| mapping.get(key).map_or(&node.at, |value| &value.at);
     if !(Duration::from_millis(50)..=Duration::from_secs(86_400)).contains(&every) {
-        findings.error(&node.at, "every: 50ms to 24h");
+        findings.error(at("every"), "every: 50ms to 24h");
+    }
+    // The server listens after one attempt at everything, and a reload waits for one at what is new.
+    if timeout > Duration::from_secs(60) {
+        findings.error(at("timeout"), "timeout: at most 60s");
     }
     if timeout > every {
-        findings.error(&node.at, "timeout must not be longer than every");
+        findings.error(at("timeout"), "timeout must not be longer than every");
     }
-    Some(Check { kind, port, every, timeout, fall, rise })
+    (findings.iter().count() == errors_before).then_some(Check { kind, port, every, timeout, fall, rise })
 }
 
 fn read_http(node: &Node, more_keys: &[&str], findings: &mut Findings) -> Option<HttpCheck> {
@@ -488,8 +505,18 @@ fn read_http(node: &Node, more_keys: &[&str], findings: &mut Findings) -> Option
         }
         host => host.map(|(_, host)| host),
     };
-    let body = text("body", findings).map(|(_, body)| body);
+    let body = match text("body", findings) {
+        Some((at, body)) if !(1..=LONGEST_BODY).contains(&body.len()) => {
+            findings.error(&at, "body: a text of 1 to 65536 octets, as much as is read of an answer");
+            return None;
+        }
+        body => body.map(|(_, body)| body),
+    };
     let status = match mapping.get("status") {
+        Some(node) if node.items().is_empty() => {
+            findings.error(&node.at, "status: an empty list accepts no answer; leave the key out");
+            return None;
+        }
         None => vec![(200, 399)],
         Some(node) => node.items().iter().filter_map(|item| read_status(item, findings)).collect(),
     };
@@ -511,7 +538,13 @@ fn read_status(node: &Node, findings: &mut Findings) -> Option<(u16, u16)> {
 
 fn read_tls(node: &Node, findings: &mut Findings) -> Option<TlsCheck> {
     let mapping = node.mapping("a path", findings)?;
-    let sni = mapping.get("sni").and_then(|node| node.text("a host name", findings)).map(str::to_owned);
+    let sni = match mapping.get("sni").and_then(|node| Some((node, node.text("a host name", findings)?))) {
+        Some((node, name)) if ServerName::try_from(name).is_err() => {
+            findings.error(&node.at, format!("\"{name}\" is no host name"));
+            return None;
+        }
+        sni => sni.map(|(_, name)| name.to_owned()),
+    };
     let verify = mapping.get("verify").map_or(Some(true), |node| node.boolean(findings))?;
     let ca = match mapping.get("ca") {
         None => None,
@@ -519,8 +552,12 @@ fn read_tls(node: &Node, findings: &mut Findings) -> Option<TlsCheck> {
             let path = Path::new(node.text("a PEM file", findings)?);
             let folder = node.at.source.path.parent().unwrap_or(Path::new(""));
             let path = folder.join(path);
-            if !path.is_file() {
-                findings.error(&node.at, format!("there is no file {}", path.display()));
+            let fault = match path.is_file() {
+                true => read_roots(&path).err(),
+                false => Some(format!("there is no file {}", path.display())),
+            };
+            if let Some(fault) = fault {
+                findings.error(&node.at, fault);
             }
             Some(path)
         }
@@ -531,7 +568,7 @@ fn read_tls(node: &Node, findings: &mut Findings) -> Option<TlsCheck> {
 const RULE_KEYS: [&str; 9] =
     ["subnet", "asn", "country", "continent", "subdivision", "else", "sites", "only", "deny"];
 
-fn read_rules(node: &Node, sites: &HashMap<&str, u16>, findings: &mut Findings) -> Vec<Rule> {
+fn read_rules(node: &Node, sites: &Members<'_>, findings: &mut Findings) -> Vec<Rule> {
     let mut rules = Vec::new();
     let mut ended: Option<At> = None;
     for item in node.items() {
@@ -555,7 +592,7 @@ fn read_rules(node: &Node, sites: &HashMap<&str, u16>, findings: &mut Findings) 
     rules
 }
 
-fn read_rule(node: &Node, sites: &HashMap<&str, u16>, findings: &mut Findings) -> Option<Rule> {
+fn read_rule(node: &Node, sites: &Members<'_>, findings: &mut Findings) -> Option<Rule> {
     let mapping = node.mapping("a rule such as { country: [NO], sites: [osl] }", findings)?;
     mapping.know_only(&RULE_KEYS, findings);
     let errors_before = findings.iter().count();
@@ -608,10 +645,9 @@ fn read_subnet(node: &Node, findings: &mut Findings) -> Option<IpNetwork> {
         return None;
     };
     if let IpNetwork::V6(v6) = network
-        && let Some((given, form)) = within_embedded(v6)
+        && let Some((form, instead)) = within_embedded(v6)
     {
-        let text =
-            format!("\"{text}\" is {form}, whose clients are known by their IPv4 address; write {given}");
+        let text = format!("\"{text}\" is {form}, whose clients are known by their IPv4 address{instead}");
         findings.error(&node.at, text);
         return None;
     }
@@ -627,19 +663,25 @@ fn read_subnet(node: &Node, findings: &mut Findings) -> Option<IpNetwork> {
     Some(network)
 }
 
-/// What to write instead of a subnet of addresses that embed IPv4 ones, and what they are (meaning 2).
-fn within_embedded(network: Ipv6Network) -> Option<(String, &'static str)> {
-    let form = match network.network().segments() {
-        [0, 0, 0, 0, 0, 0xffff, ..] => "of IPv4-mapped addresses",
-        [0, 0, 0, 0, 0xffff, 0, ..] => "of SIIT",
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] => "of NAT64",
-        [0x2002, ..] => "of 6to4",
-        [0x2001, 0, ..] => "of Teredo",
-        _ => return None,
+/// What a subnet of addresses that embed IPv4 ones is (meaning 2), and what to write instead.
+fn within_embedded(network: Ipv6Network) -> Option<(&'static str, String)> {
+    let Embedded { address, offset } = embedded(network.network())?;
+    let (form, length_of_form) = match network.network().segments() {
+        [0x64, ..] => ("of NAT64", 96),
+        [0x2002, ..] => ("of 6to4", 16),
+        [0x2001, ..] => ("of Teredo", 32),
+        [_, _, _, _, 0xffff, ..] => ("of SIIT", 96),
+        _ => ("of IPv4-mapped addresses", 96),
     };
-    let Embedded { address, offset } = embedded(network.network(), network.prefix())?;
-    let given = Ipv4Network::new(address, network.prefix() - offset).ok()?;
-    Some((format!("{}/{}", given.network(), given.prefix()), form))
+    // A shorter prefix covers more than the form.
+    if network.prefix() < length_of_form {
+        return None;
+    }
+    let given =
+        network.prefix().checked_sub(offset).and_then(|length| Ipv4Network::new(address, length).ok());
+    let instead =
+        given.map_or_else(String::new, |given| format!("; write {}/{}", given.network(), given.prefix()));
+    Some((form, instead))
 }
 
 fn read_asn(node: &Node, findings: &mut Findings) -> Option<u32> {
@@ -674,11 +716,7 @@ fn read_subdivision(node: &Node, findings: &mut Findings) -> Option<String> {
     node.text("a subdivision such as US-CA", findings).map(str::to_owned)
 }
 
-fn read_action(
-    mapping: &Mapping<'_>,
-    sites: &HashMap<&str, u16>,
-    findings: &mut Findings,
-) -> Option<RuleAction> {
+fn read_action(mapping: &Mapping<'_>, sites: &Members<'_>, findings: &mut Findings) -> Option<RuleAction> {
     let deny = mapping.get("deny").map(|node| node.boolean(findings)).unwrap_or(Some(false))?;
     let only = mapping.get("only").map(|node| node.boolean(findings)).unwrap_or(Some(false))?;
     match (mapping.get("sites"), deny) {
@@ -695,13 +733,14 @@ fn read_action(
             let mut chosen = Vec::new();
             for item in node.items() {
                 let Some(name) = item.text("a site's name", findings) else { continue };
-                match sites.get(name) {
+                match sites.index.get(name) {
                     Some(site) if chosen.contains(site) => {
                         findings.error(&item.at, format!("site \"{name}\" stands here twice"));
                     }
                     Some(site) => chosen.push(*site),
+                    None if sites.broken.iter().any(|broken| broken == name) => {}
                     None => {
-                        let hint = did_you_mean(name, sites.keys().copied());
+                        let hint = did_you_mean(name, sites.index.keys().copied());
                         findings.error(&item.at, format!("the service has no site \"{name}\"{hint}"));
                     }
                 }

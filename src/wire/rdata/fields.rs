@@ -16,6 +16,10 @@ pub(super) enum Field {
     Time,
     /// A type's mnemonic.
     Rtype,
+    /// A DNSSEC algorithm, by number or mnemonic (RFC 4034 2.2).
+    Algorithm,
+    /// What a CERT holds, by number or mnemonic (RFC 4398 2.2).
+    CertificateType,
     V4,
     V6,
     /// One character-string.
@@ -55,8 +59,8 @@ pub(super) enum Field {
 }
 
 use Field::{
-    AddressPrefixes, AmtRelay, Base64, Eui, Hash, Hex, HostIdentity, IpsecGateway, Locator64, Name, Period,
-    RestText, Salt, SvcParams, Tag, Text, Texts, Time, TypeBitmap, U8, U16, U32, V4, V6,
+    AddressPrefixes, Algorithm, AmtRelay, Base64, Eui, Hash, Hex, HostIdentity, IpsecGateway, Locator64,
+    Name, Period, RestText, Salt, SvcParams, Tag, Text, Texts, Time, TypeBitmap, U8, U16, U32, V4, V6,
 };
 
 /// The fields of a type; none when only the form for unknown types will do.
@@ -85,10 +89,10 @@ pub(super) fn fields(rtype: Rtype) -> Option<&'static [Field]> {
         Rtype::TXT | Rtype::SPF | Rtype::AVC | Rtype::ISDN | Rtype::RESINFO | Rtype::WALLET => &[Texts],
         Rtype::LOC => &[Field::Location],
         Rtype::APL => &[AddressPrefixes],
-        Rtype::CERT => &[U16, U16, U8, Base64],
-        Rtype::DS | Rtype::CDS | Rtype::TA | Rtype::DLV => &[U16, U8, U8, Hex],
-        Rtype::DNSKEY | Rtype::CDNSKEY | Rtype::KEY => &[U16, U8, U8, Base64],
-        Rtype::RRSIG | Rtype::SIG => &[Field::Rtype, U8, U8, Period, Time, Time, U16, Name, Base64],
+        Rtype::CERT => &[Field::CertificateType, U16, Algorithm, Base64],
+        Rtype::DS | Rtype::CDS | Rtype::TA | Rtype::DLV => &[U16, Algorithm, U8, Hex],
+        Rtype::DNSKEY | Rtype::CDNSKEY | Rtype::KEY => &[U16, U8, Algorithm, Base64],
+        Rtype::RRSIG | Rtype::SIG => &[Field::Rtype, Algorithm, U8, Period, Time, Time, U16, Name, Base64],
         Rtype::NSEC => &[Name, TypeBitmap],
         Rtype::NSEC3 => &[U8, U8, U16, Salt, Hash, TypeBitmap],
         Rtype::NSEC3PARAM => &[U8, U8, U16, Salt],
@@ -117,8 +121,8 @@ impl Field {
     pub(super) fn length(self, rdata: &[u8]) -> Option<usize> {
         let length = match self {
             Name => wire_length(rdata)?,
-            U8 => 1,
-            U16 | Field::Rtype => 2,
+            U8 | Algorithm => 1,
+            U16 | Field::Rtype | Field::CertificateType => 2,
             U32 | Period | Time | V4 => 4,
             V6 | Field::Location => 16,
             Text | Tag | Salt | Hash => 1 + usize::from(*rdata.first()?),

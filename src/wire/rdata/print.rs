@@ -41,8 +41,8 @@ fn print_fields(fields: &[Field], rdata: &[u8]) -> Option<String> {
 fn print_field(field: Field, octets: &[u8]) -> Option<String> {
     Some(match field {
         Field::Name => Name::from_wire(octets).ok()?.to_string(),
-        Field::U8 => octets[0].to_string(),
-        Field::U16 => be16(octets)?.to_string(),
+        Field::U8 | Field::Algorithm => octets[0].to_string(),
+        Field::U16 | Field::CertificateType => be16(octets)?.to_string(),
         Field::U32 | Field::Period => be32(octets)?.to_string(),
         Field::Time => civil(be32(octets)?),
         Field::Rtype => Rtype(be16(octets)?).to_string(),

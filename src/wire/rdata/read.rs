@@ -104,6 +104,42 @@ fn parse_unknown(rtype: Rtype, words: &mut Words<'_>) -> Result<Vec<u8>, RdataEr
     Ok(octets)
 }
 
+/// Mnemonics of DNSSEC algorithms (IANA, "Domain Name System Security (DNSSEC) Algorithm Numbers").
+const ALGORITHMS: [(&str, u8); 18] = [
+    ("DELETE", 0),
+    ("RSAMD5", 1),
+    ("DH", 2),
+    ("DSA", 3),
+    ("RSASHA1", 5),
+    ("DSA-NSEC3-SHA1", 6),
+    ("RSASHA1-NSEC3-SHA1", 7),
+    ("RSASHA256", 8),
+    ("RSASHA512", 10),
+    ("ECC-GOST", 12),
+    ("ECDSAP256SHA256", 13),
+    ("ECDSAP384SHA384", 14),
+    ("ED25519", 15),
+    ("ED448", 16),
+    ("SM2SM3", 17),
+    ("INDIRECT", 252),
+    ("PRIVATEDNS", 253),
+    ("PRIVATEOID", 254),
+];
+
+/// Mnemonics of certificate types (RFC 4398 2.1).
+const CERTIFICATE_TYPES: [(&str, u16); 10] = [
+    ("PKIX", 1),
+    ("SPKI", 2),
+    ("PGP", 3),
+    ("IPKIX", 4),
+    ("ISPKI", 5),
+    ("IPGP", 6),
+    ("ACPKIX", 7),
+    ("IACPKIX", 8),
+    ("URI", 253),
+    ("OID", 254),
+];
+
 struct Reader<'t> {
     words: Words<'t>,
     origin: &'t Name,
@@ -118,6 +154,10 @@ impl<'t> Reader<'t> {
             Field::U8 => self.read_number::<u8>(field).map(|n| self.out.push(n)),
             Field::U16 => self.read_number::<u16>(field).map(|n| self.put(&n.to_be_bytes())),
             Field::U32 => self.read_number::<u32>(field).map(|n| self.put(&n.to_be_bytes())),
+            Field::Algorithm => self.read_named(&ALGORITHMS).map(|n: u8| self.out.push(n)),
+            Field::CertificateType => {
+                self.read_named(&CERTIFICATE_TYPES).map(|n: u16| self.put(&n.to_be_bytes()))
+            }
             Field::Period => {
                 let word = self.words.expect("a time in seconds")?;
                 let seconds = parse_period(word.raw).ok_or_else(|| {
@@ -234,6 +274,17 @@ impl<'t> Reader<'t> {
         let digits_only = word.raw.bytes().all(|octet| octet.is_ascii_digit());
         let number = word.raw.parse().ok().filter(|_| digits_only && !word.is_quoted);
         number.ok_or_else(|| word.error(format!("\"{}\" is no number from 0 to {most}", shorten(word.raw))))
+    }
+
+    /// A number, or one of its mnemonics.
+    fn read_named<N: FromStr + Copy>(&mut self, names: &[(&str, N)]) -> Result<N, RdataError> {
+        let word = self.words.expect("a number or its mnemonic")?;
+        let named =
+            names.iter().find(|(name, _)| name.eq_ignore_ascii_case(word.raw)).map(|(_, number)| *number);
+        named.or_else(|| word.raw.parse().ok()).ok_or_else(|| {
+            let hint = crate::finding::did_you_mean(word.raw, names.iter().map(|(name, _)| *name));
+            word.error(format!("\"{}\" is no number and no mnemonic{hint}", shorten(word.raw)))
+        })
     }
 
     fn read_address<A: FromStr>(&mut self, what: &str) -> Result<A, RdataError> {

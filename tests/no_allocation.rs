@@ -1,0 +1,125 @@
+//! The query path allocates nothing, whatever is asked: each response is counted on its own.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use meridian::health::board::{Board, Layout, Share, Verdict};
+use meridian::nameserver::{Outcome, Request, Transport, Worker, respond};
+use meridian::reload::Reloader;
+use meridian::snapshot::Snapshot;
+use meridian::wire::{Name, Rtype};
+
+#[path = "support/question.rs"]
+mod question;
+
+use question::Question;
+
+fn sample() -> (Snapshot, Layout) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let zones: PathBuf = root.join("zones");
+    Reloader::new(&zones, &[root.join("geodb")], None).reload(false).snapshot.expect("the sample is served")
+}
+
+/// Names of every kind that the sample has.
+const NAMES: [&str; 14] = [
+    "www.example.com.",
+    "example.com.",
+    "shop.www.example.com.",
+    "WwW.eXaMpLe.CoM.",
+    "demo.example.com.",
+    "ns1.example.com.",
+    "blog.example.com.",
+    "shop.old.example.com.",
+    "x.partner.example.com.",
+    "nowhere.example.com.",
+    "tcp.example.com.",
+    "www.example.org.",
+    "www.example.net.",
+    ".",
+];
+
+/// Every query on its own; the worker and the buffer are there before.
+fn assert_nothing_is_allocated(snapshot: &Snapshot, board: &Board, queries: &[Vec<u8>]) {
+    let mut worker = Worker::default();
+    let mut out = vec![0; 65_535];
+    for bytes in queries {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let client = IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1));
+            let request = Request { bytes, client, transport };
+            let mut outcome = Outcome::Dropped;
+            let allocated = allocation_counter::measure(|| {
+                outcome = respond(&mut worker, &request, snapshot, board, &mut out);
+            });
+            assert_eq!(allocated.count_total, 0, "{bytes:02x?} {outcome:?}");
+        }
+    }
+}
+
+fn questions() -> Vec<Vec<u8>> {
+    let rtypes = [
+        Rtype::A,
+        Rtype::AAAA,
+        Rtype::NS,
+        Rtype::MX,
+        Rtype::TXT,
+        Rtype::DS,
+        Rtype::ANY,
+        Rtype::AXFR,
+        Rtype(65_280),
+    ];
+    let mut queries = Vec::new();
+    for name in NAMES {
+        for rtype in rtypes {
+            let mut question = Question::new(Name::parse(name, None).expect("a name"), rtype);
+            queries.push(question.to_wire());
+            question.payload = Some(512);
+            question.dnssec_ok = true;
+            queries.push(question.to_wire());
+            for subnet in ["1.1.1.0/24", "10.1.1.0/24", "2a02:6b8::/32", "2002:101:100::/40", "0.0.0.0/0"] {
+                question.subnet = subnet.parse().ok();
+                queries.push(question.to_wire());
+            }
+        }
+    }
+    queries
+}
+
+#[test]
+fn a_query_allocates_nothing() {
+    let (snapshot, layout) = sample();
+    assert_nothing_is_allocated(&snapshot, &Board::new(layout), &questions());
+}
+
+#[test]
+fn nor_does_one_for_sites_that_are_down_drained_or_shared() {
+    let (snapshot, layout) = sample();
+    let board = Board::new(layout);
+    for round in 0..8_u32 {
+        for slot in 0..board.layout().targets.len() as u32 {
+            let is_down = round == 7 || (slot + round) % 3 == 0;
+            board.set_verdict(slot, if is_down { Verdict::Down } else { Verdict::Up });
+        }
+        for slot in 0..board.layout().shares.len() as u32 {
+            board
+                .set_share(slot, [Share::FULL, Share(30_000), Share::DRAINED][((slot + round) % 3) as usize]);
+        }
+        assert_nothing_is_allocated(&snapshot, &board, &questions());
+    }
+}
+
+/// Octets changed here and there, and messages cut short.
+#[test]
+fn nor_does_a_broken_message() {
+    let (snapshot, layout) = sample();
+    let mut broken = Vec::new();
+    for (number, query) in questions().iter().enumerate() {
+        for change in 0..12_usize {
+            let mut query = query.clone();
+            let at = (number * 31 + change * 17) % query.len();
+            query[at] ^= 1 << (change % 8);
+            query.truncate(query.len() - change % 3);
+            broken.push(query);
+        }
+    }
+    assert_nothing_is_allocated(&snapshot, &Board::new(layout), &broken);
+}
