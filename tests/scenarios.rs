@@ -1,5 +1,5 @@
 //! Runs `tests/scenarios/<topic>/*.scenario`: zones, sites and geography, then queries with the responses expected.
-//! One behaviour a file; the head of the file says which, and the number of the design's meaning that it holds.
+//! One behaviour a file; the head of the file says which, and the number of the meaning (docs/answers.md) that it holds.
 //!
 //! ```text
 //! # What this is about.
@@ -44,14 +44,26 @@ use question::Question;
 fn main() {
     let arguments = Arguments::from_args();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
-    let trials = scenario_files(&root)
+    let files = scenario_files(&root);
+    let numbers = numbers_of(&files);
+    let mut trials: Vec<Trial> = files
         .into_iter()
         .map(|path| {
             let name = path.strip_prefix(&root).unwrap_or(&path).with_extension("").display().to_string();
             Trial::test(name, move || run(&path))
         })
         .collect();
+    trials.push(Trial::test("every meaning has a scenario", move || {
+        let lacking: Vec<u8> = (1..=18).filter(|number| !numbers.contains(number)).collect();
+        if lacking.is_empty() { Ok(()) } else { Err(format!("none for {lacking:?}").into()) }
+    }));
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// What the names of files begin with.
+fn numbers_of(files: &[PathBuf]) -> Vec<u8> {
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.split('_').next()?.parse().ok();
+    files.iter().filter_map(number).collect()
 }
 
 fn scenario_files(folder: &Path) -> Vec<PathBuf> {

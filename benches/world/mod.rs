@@ -12,7 +12,7 @@ use meridian::site::{AllDown, Rule, RuleAction, Service, Site, SiteRrset};
 use meridian::wire::Rtype;
 
 /// A full city database if `MERIDIAN_CITY_DB` names its files (separated by colons), else what is shipped.
-pub fn databases() -> (Databases, &'static str) {
+pub(crate) fn databases() -> (Databases, &'static str) {
     let (paths, what) = match std::env::var("MERIDIAN_CITY_DB") {
         Ok(paths) => (paths.split(':').map(PathBuf::from).collect(), "city database"),
         Err(_) => (vec![PathBuf::from("geodb")], "country database"),
@@ -24,14 +24,14 @@ pub fn databases() -> (Databases, &'static str) {
 }
 
 /// Numbers that are the same on every machine.
-pub struct Numbers(u64);
+pub(crate) struct Numbers(u64);
 
 impl Numbers {
-    pub fn new(seed: u64) -> Numbers {
+    pub(crate) fn new(seed: u64) -> Numbers {
         Numbers(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -39,7 +39,7 @@ impl Numbers {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 }
@@ -49,7 +49,7 @@ fn nowhere() -> At {
 }
 
 /// Sites where people live: around the points of countries.
-pub fn sites(count: usize) -> Vec<Arc<Site>> {
+pub(crate) fn sites(count: usize) -> Vec<Arc<Site>> {
     let points: Vec<Coordinates> =
         Country::codes().filter_map(|code| Country::from_code(&code)?.point()).collect();
     let mut numbers = Numbers::new(1);
@@ -80,7 +80,7 @@ pub fn sites(count: usize) -> Vec<Arc<Site>> {
 }
 
 /// A service without rules and checks.
-pub fn service(name: &str, sites: Vec<Arc<Site>>) -> Service {
+pub(crate) fn service(name: &str, sites: Vec<Arc<Site>>) -> Service {
     Service {
         name: name.to_owned(),
         ttl: 30,
@@ -98,7 +98,7 @@ pub fn service(name: &str, sites: Vec<Arc<Site>>) -> Service {
 }
 
 /// Twenty services, each over another part of the sites and with rules of its own.
-pub fn services(count: usize, sites: &[Arc<Site>]) -> Vec<Arc<Service>> {
+pub(crate) fn services(count: usize, sites: &[Arc<Site>]) -> Vec<Arc<Service>> {
     let mut numbers = Numbers::new(2);
     let countries: Vec<String> = Country::codes().collect();
     (0..count)
@@ -124,13 +124,13 @@ pub fn services(count: usize, sites: &[Arc<Site>]) -> Vec<Arc<Service>> {
 }
 
 /// Addresses as they come: anywhere in IPv4.
-pub fn v4_addresses(count: usize) -> Vec<Ipv4Addr> {
+pub(crate) fn v4_addresses(count: usize) -> Vec<Ipv4Addr> {
     let mut numbers = Numbers::new(3);
     (0..count).map(|_| Ipv4Addr::from(numbers.next() as u32)).collect()
 }
 
 /// Anywhere in the blocks that registries gave out most of.
-pub fn v6_addresses(count: usize) -> Vec<Ipv6Addr> {
+pub(crate) fn v6_addresses(count: usize) -> Vec<Ipv6Addr> {
     let mut numbers = Numbers::new(4);
     let heads = [
         0x2001_u128,
@@ -156,14 +156,14 @@ pub fn v6_addresses(count: usize) -> Vec<Ipv6Addr> {
 }
 
 /// Both families in turn.
-pub fn addresses(count: usize) -> Vec<IpAddr> {
+pub(crate) fn addresses(count: usize) -> Vec<IpAddr> {
     let v4 = v4_addresses(count / 2).into_iter().map(IpAddr::from);
     let v6 = v6_addresses(count / 2).into_iter().map(IpAddr::from);
     v4.zip(v6).flat_map(|(a, b)| [a, b]).collect()
 }
 
 /// Octets of memory that the process holds, or held at most (`VmRSS`, `VmHWM`).
-pub fn memory(field: &str) -> u64 {
+pub(crate) fn memory(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
     let kilobytes = line.split_ascii_whitespace().nth(1).and_then(|number| number.parse().ok());

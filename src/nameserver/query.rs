@@ -170,7 +170,7 @@ impl Edns {
     }
 }
 
-/// A client subnet option's value, none if malformed (RFC 7871 6 and 7.1.2; design, meaning 1).
+/// A client subnet option's value, none if malformed (RFC 7871 6 and 7.1.2; meaning 1).
 pub fn read_client_subnet(value: &[u8]) -> Option<ClientSubnet> {
     let (head, octets) = value.split_at_checked(4)?;
     let family = u16::from_be_bytes([head[0], head[1]]);

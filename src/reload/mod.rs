@@ -260,6 +260,8 @@ impl Reloader {
         let paths: Vec<PathBuf> = self.geodb.iter().filter(|path| !optional(path)).cloned().collect();
         for path in geo::read::list(&paths, &mut own) {
             match fs::metadata(&path) {
+                // A folder would be listed once more when it is opened, and be no database at all.
+                Ok(metadata) if !metadata.is_file() => own.unreadable(&path, "no regular file"),
                 Ok(metadata) => geography.files.push(Stamp {
                     path,
                     inode: metadata.ino(),

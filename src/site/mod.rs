@@ -80,7 +80,7 @@ pub enum Near {
     Fraction(f64),
 }
 
-/// What is answered when no site is eligible (design, meaning 9).
+/// What is answered when no site is eligible (meaning 9).
 #[derive(Clone, Debug, PartialEq)]
 pub enum AllDown {
     /// The client's first site, its whole RRset.
