@@ -81,7 +81,7 @@ pub struct Layout {
 pub struct Target {
     /// Whom to ask.
     pub address: IpAddr,
-    /// Empty for an address that nobody checks: unknown, and so up, until an operator says otherwise.
+    /// Empty for an address that nobody checks: up, until an operator says otherwise.
     pub checks: Arc<[Check]>,
 }
 

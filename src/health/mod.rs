@@ -4,10 +4,17 @@
 //! path, which reads it without a lock and never waits for any of this.
 //!
 //! Each (address, check) that any service asks for is one task, however many ask for it. Verdicts outlive
-//! snapshots: a board for a new snapshot starts with all that is known, and each later verdict goes to
-//! every board that is still read.
+//! snapshots. A snapshot changes in three steps, so that no board ever forgets what it knew while it is
+//! served:
+//!
+//! ```text
+//!   adopt(layout)   a board that starts with all that is known; checks that are new begin
+//!   (swap)          both boards are read for a moment, and each verdict goes to both
+//!   retire()        checks that only the old board needed end; the old board stays as it is
+//! ```
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -16,9 +23,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
-use crate::site::Check;
+use crate::site::{Check, CheckKind};
 
 pub mod board;
 pub mod judge;
@@ -40,12 +47,26 @@ pub struct Health {
 
 #[derive(Debug, Default)]
 struct Known {
-    subjects: HashMap<Subject, Checked>,
-    boards: Vec<Weak<Board>>,
+    subjects: HashMap<Arc<Subject>, Checked>,
+    /// The newest last.
+    boards: Vec<Published>,
 }
 
 /// What one task tries.
-type Subject = (IpAddr, Check);
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Subject {
+    address: IpAddr,
+    check: Check,
+}
+
+/// A board that verdicts go to, for as long as somebody holds it.
+#[derive(Debug)]
+struct Published {
+    board: Weak<Board>,
+    /// Which slots a subject has a say in. Without it, a site of many addresses that fails would cost as many
+    /// walks over the whole board.
+    slots: HashMap<Arc<Subject>, Vec<u32>>,
+}
 
 #[derive(Debug)]
 struct Checked {
@@ -53,6 +74,8 @@ struct Checked {
     task: AbortHandle,
     /// Whether an attempt has ended yet.
     tried: watch::Sender<bool>,
+    /// Whether the last attempt could not be made.
+    in_trouble: bool,
     /// What the last attempt said, and since when the verdict stands.
     last: String,
     since: SystemTime,
@@ -80,47 +103,72 @@ impl Health {
         Health { runtime, known: Arc::default() }
     }
 
-    /// A board for a snapshot, filled with what is known. Starts the checks that it needs, and ends those that it does
-    /// not.
+    /// A board for a snapshot, filled with what is known. Starts the checks that it needs and ends none: the
+    /// board that is still served may need them. Call [`retire`](Health::retire) when this one is.
     #[must_use]
     pub fn adopt(&self, layout: Layout) -> Arc<Board> {
         let board = Arc::new(Board::new(layout));
         let mut known = lock(&self.known);
-        let subjects: HashSet<Subject> = board.layout().targets.iter().flat_map(subjects_of).collect();
-        known.subjects.retain(|subject, checked| {
-            let stays = subjects.contains(subject);
+        let mut slots: HashMap<Arc<Subject>, Vec<u32>> = HashMap::new();
+        for (slot, target) in board.layout().targets.iter().enumerate() {
+            for subject in subjects_of(target) {
+                let subject = match known.subjects.get_key_value(&subject) {
+                    Some((subject, _)) => Arc::clone(subject),
+                    None => {
+                        let subject = Arc::new(subject);
+                        known.subjects.insert(Arc::clone(&subject), self.start(&subject));
+                        subject
+                    }
+                };
+                slots.entry(subject).or_default().push(slot as u32);
+            }
+        }
+        for slot in 0..board.layout().targets.len() {
+            known.publish_on(&board, slot as u32);
+        }
+        known.boards.retain(Published::is_held);
+        known.boards.push(Published { board: Arc::downgrade(&board), slots });
+        board
+    }
+
+    /// Ends the checks that the newest board does not need, and publishes on no other from here on: what is
+    /// read of an older one by then is a query under way. To be called after the newest board was swapped in;
+    /// boards that were adopted and let go of do not count.
+    pub fn retire(&self) {
+        let mut known = lock(&self.known);
+        known.boards.retain(Published::is_held);
+        let older = known.boards.len().saturating_sub(1);
+        known.boards.drain(..older);
+        let Known { subjects, boards } = &mut *known;
+        subjects.retain(|subject, checked| {
+            let stays = boards.iter().any(|newest| newest.slots.contains_key(subject));
             if !stays {
                 checked.task.abort();
             }
             stays
         });
-        for subject in subjects {
-            if !known.subjects.contains_key(&subject) {
-                let checked = self.start(subject.clone());
-                known.subjects.insert(subject, checked);
-            }
-        }
-        known.boards.retain(|board| board.strong_count() > 0);
-        known.boards.push(Arc::downgrade(&board));
-        known.publish_on(&board);
-        board
     }
 
-    /// Until every check has had its say, or twice the longest time-out is over (meaning 7).
-    pub async fn first_round(&self) {
+    /// Until every check has had its say, or twice the longest time-out of those that have not is over
+    /// (meaning 7). An attempt is over with its own time-out, so this ends sooner unless the machine is
+    /// overwhelmed.
+    pub fn first_round(&self) -> impl Future<Output = ()> + Send + use<> {
         let (waiting, longest): (Vec<_>, Duration) = {
             let known = lock(&self.known);
-            let waiting = known.subjects.values().map(|checked| checked.tried.subscribe()).collect();
-            let longest = known.subjects.keys().map(|(_, check)| check.timeout).max();
+            let untried = || known.subjects.iter().filter(|(_, checked)| !*checked.tried.borrow());
+            let waiting = untried().map(|(_, checked)| checked.tried.subscribe()).collect();
+            let longest = untried().map(|(subject, _)| subject.check.timeout).max();
             (waiting, longest.unwrap_or_default())
         };
-        let all = async {
-            for mut tried in waiting {
-                let _ = tried.wait_for(|tried| *tried).await;
+        async move {
+            let all = async {
+                for mut tried in waiting {
+                    let _ = tried.wait_for(|tried| *tried).await;
+                }
+            };
+            if timeout(longest * 2 + SPREAD, all).await.is_err() {
+                info!("some checks have not answered yet; what is not known counts as up");
             }
-        };
-        if timeout(longest * 2 + SPREAD, all).await.is_err() {
-            info!("some checks have not answered yet; what is not known counts as up");
         }
     }
 
@@ -131,9 +179,9 @@ impl Health {
         let mut list: Vec<Status> = known
             .subjects
             .iter()
-            .map(|((address, check), checked)| Status {
-                address: *address,
-                check: check.clone(),
+            .map(|(subject, checked)| Status {
+                address: subject.address,
+                check: subject.check.clone(),
                 verdict: checked.judge.verdict(),
                 since: checked.since,
                 last: checked.last.clone(),
@@ -143,14 +191,15 @@ impl Health {
         list
     }
 
-    fn start(&self, subject: Subject) -> Checked {
-        let judge = Judge::new(subject.1.fall, subject.1.rise);
+    fn start(&self, subject: &Arc<Subject>) -> Checked {
+        let judge = Judge::new(subject.check.fall, subject.check.rise);
         let known = Arc::downgrade(&self.known);
-        let task = self.runtime.spawn(check_for_ever(subject, known)).abort_handle();
+        let task = self.runtime.spawn(check_for_ever(Arc::clone(subject), known)).abort_handle();
         Checked {
             judge,
             task,
             tried: watch::Sender::new(false),
+            in_trouble: false,
             last: "not tried yet".to_owned(),
             since: SystemTime::now(),
         }
@@ -168,62 +217,104 @@ impl Drop for Health {
 impl Known {
     fn register(&mut self, subject: &Subject, attempt: &Attempt) {
         let Some(checked) = self.subjects.get_mut(subject) else { return };
-        checked.last = match attempt {
+        checked.register(subject, attempt);
+        let changed = checked.judge.register(attempt);
+        checked.tried.send_replace(true);
+        let Some(verdict) = changed else { return };
+        checked.since = SystemTime::now();
+        let last = &checked.last;
+        match verdict {
+            Verdict::Up => info!("{subject}: {verdict} ({last})"),
+            _ => warn!("{subject}: {verdict} ({last})"),
+        }
+        self.boards.retain(Published::is_held);
+        for published in &self.boards {
+            let Some(board) = published.board.upgrade() else { continue };
+            for slot in published.slots.get(subject).into_iter().flatten() {
+                self.publish_on(&board, *slot);
+            }
+        }
+    }
+
+    /// Writes a slot's verdict, unless one of its checks is not made any more: what was known last stands.
+    fn publish_on(&self, board: &Board, slot: u32) {
+        let target = board.layout().targets.get(slot as usize);
+        if let Some(verdict) = target.and_then(|target| self.verdict_on(target)) {
+            board.set_verdict(slot, verdict);
+        }
+    }
+
+    /// An address must pass all of its checks. None where that cannot be told, for want of one.
+    fn verdict_on(&self, target: &Target) -> Option<Verdict> {
+        let mut all = Verdict::Up;
+        let mut is_complete = true;
+        for subject in subjects_of(target) {
+            match self.subjects.get(&subject).map(|checked| checked.judge.verdict()) {
+                Some(Verdict::Down) => return Some(Verdict::Down),
+                Some(Verdict::Up) => {}
+                Some(_) => all = Verdict::Unknown,
+                None => is_complete = false,
+            }
+        }
+        is_complete.then_some(all)
+    }
+}
+
+impl Checked {
+    /// Notes what an attempt said. Trouble of our own is told when it begins and when it ends: it takes no
+    /// site away, so nobody would notice.
+    fn register(&mut self, subject: &Subject, attempt: &Attempt) {
+        self.last = match attempt {
             Attempt::Success => "good".to_owned(),
             Attempt::Failure(text) | Attempt::LocalTrouble(text) => text.clone(),
         };
-        let changed = checked.judge.register(attempt);
-        if let Some(verdict) = changed {
-            checked.since = SystemTime::now();
-            let (address, check) = subject;
-            info!("{address} port {}: {verdict} ({})", check.port, checked.last);
+        let is_trouble = matches!(attempt, Attempt::LocalTrouble(_));
+        match (self.in_trouble, is_trouble) {
+            (false, true) => warn!("{subject}: cannot be checked from here ({})", self.last),
+            (true, false) => info!("{subject}: can be checked from here again"),
+            _ => {}
         }
-        checked.tried.send_replace(true);
-        if changed.is_some() {
-            self.boards.retain(|board| board.strong_count() > 0);
-            for board in self.boards.iter().filter_map(Weak::upgrade) {
-                self.publish_on(&board);
-            }
-        }
+        self.in_trouble = is_trouble;
     }
+}
 
-    fn publish_on(&self, board: &Board) {
-        for (slot, target) in board.layout().targets.iter().enumerate() {
-            board.set_verdict(slot as u32, self.verdict_on(target));
-        }
+impl Published {
+    fn is_held(&self) -> bool {
+        self.board.strong_count() > 0
     }
+}
 
-    /// An address must pass all of its checks.
-    fn verdict_on(&self, target: &Target) -> Verdict {
-        let verdicts =
-            subjects_of(target).map(|subject| self.subjects.get(&subject).map(|checked| checked.judge.verdict()));
-        let mut all = Verdict::Up;
-        for verdict in verdicts {
-            match verdict {
-                Some(Verdict::Down) => return Verdict::Down,
-                Some(Verdict::Up) => {}
-                _ => all = Verdict::Unknown,
-            }
+impl fmt::Display for Subject {
+    /// `192.0.2.1 port 80, http www.example.com/healthz`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, http) = match &self.check.kind {
+            CheckKind::Tcp => ("tcp", None),
+            CheckKind::Http(http) => ("http", Some(http)),
+            CheckKind::Https(http, _) => ("https", Some(http)),
+        };
+        write!(f, "{} port {}, {scheme}", self.address, self.check.port)?;
+        match http {
+            Some(http) => write!(f, " {}{}", http.host.as_deref().unwrap_or_default(), http.path),
+            None => Ok(()),
         }
-        all
     }
 }
 
 fn subjects_of(target: &Target) -> impl Iterator<Item = Subject> {
-    target.checks.iter().map(|check| (target.address, check.clone()))
+    target.checks.iter().map(|check| Subject { address: target.address, check: check.clone() })
 }
 
 /// Ends when the health side is gone, or when aborted.
-async fn check_for_ever(subject: Subject, known: Weak<Mutex<Known>>) {
-    let (address, check) = subject.clone();
-    let probe = Probe::new(&check);
+async fn check_for_ever(subject: Arc<Subject>, known: Weak<Mutex<Known>>) {
+    let Subject { address, check } = &*subject;
+    let probe = Probe::new(check);
     let mut jitter = Jitter::new(&subject);
     let mut next = Instant::now() + SPREAD.min(check.every).mul_f64(jitter.next());
     loop {
         sleep_until(next).await;
         let started = Instant::now();
-        let attempt = probe.attempt(address).await;
-        debug!("{address} port {}: {attempt:?}", check.port);
+        let attempt = probe.attempt(*address).await;
+        debug!("{subject}: {attempt:?}");
         let Some(known) = known.upgrade() else { return };
         lock(&known).register(&subject, &attempt);
         drop(known);

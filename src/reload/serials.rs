@@ -1,5 +1,5 @@
 //! Serials of zones that leave theirs to us: the time of the last change of content, never below one that was served
-//! Kept in the state folder, so that a restart does not turn back a serial.
+//! (RFC 1982). Kept in the state folder, so that a restart does not turn one back.
 
 use std::collections::BTreeMap;
 use std::fs;

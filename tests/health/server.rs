@@ -100,7 +100,7 @@ pub(crate) fn own_address() -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 77, high, low))
 }
 
-/// `GET /`, anything from 200 to 399, four times a second at most.
+/// `GET /`, anything from 200 to 399, once in as long as tests are patient.
 pub(crate) fn http_check(port: u16) -> Check {
     let http = HttpCheck { path: "/".to_owned(), host: None, status: vec![(200, 399)], body: None };
     Check { kind: CheckKind::Http(http), port, every: PATIENCE, timeout: PATIENCE, fall: 2, rise: 2 }
