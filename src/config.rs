@@ -1,11 +1,11 @@
 //! `meridian.yaml`: as written, then as meant.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::finding::{Findings, Source};
 use crate::yaml::{self, Content, Mapping, Node};
+use crate::zone::master::read_text;
 
 /// The file that is read when no other is named.
 pub const DEFAULT_PATH: &str = "meridian.yaml";
@@ -62,10 +62,10 @@ impl Config {
             Some(path) => (path, true),
             None => (Path::new(DEFAULT_PATH), false),
         };
-        match fs::read_to_string(path) {
+        match read_text(path) {
             Ok(text) => Config::parse(&Source::new(path, text), findings),
-            Err(error) if is_named || error.kind() != std::io::ErrorKind::NotFound => {
-                findings.unreadable(path, error.to_string());
+            Err(error) if is_named || !matches!(path.try_exists(), Ok(false)) => {
+                findings.unreadable(path, error);
                 Config::default()
             }
             Err(_) => Config::default(),

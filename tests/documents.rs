@@ -129,6 +129,7 @@ impl Clone {
             let line = log.recv_timeout(PATIENCE).expect("the server tells where it listens");
             port = line.rsplit_once("listening on 127.0.0.1:").and_then(|(_, port)| port.trim().parse().ok());
         }
+        // From here on nobody reads the log, which must not matter to the server.
         Clone { folder, web_port, server, port: port.unwrap_or(0), running: None }
     }
 
