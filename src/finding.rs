@@ -255,8 +255,14 @@ impl fmt::Display for Findings {
 /// `; did you mean "lhr"?` for the nearest of `valid` to `word`, or nothing when none is near.
 #[must_use]
 pub fn did_you_mean<'a>(word: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
+    /// Comparing takes the time of both lengths multiplied; nobody mistypes a word of this length.
+    const LONGEST: usize = 64;
+    if word.len() > LONGEST {
+        return String::new();
+    }
     let nearest = valid
         .into_iter()
+        .filter(|candidate| candidate.len() <= LONGEST)
         .map(|candidate| {
             (strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase()), candidate)
         })

@@ -88,7 +88,12 @@ impl<'s> Composer<'s> {
 
     fn compose(mut self) -> Result<Option<Node>, Refusal> {
         // The reader looks ahead, and would see too deep a file before we do.
-        let options = granit_parser::options! { flow_nesting_limit: DEEPEST, block_nesting_limit: DEEPEST };
+        let options = granit_parser::options! {
+            flow_nesting_limit: DEEPEST,
+            block_nesting_limit: DEEPEST,
+            // The longest name, each octet written as \\000 within double quotes.
+            simple_key_max_lookahead: 2048,
+        };
         for event in Parser::new_from_str_with_options(&self.source.text, options) {
             let (event, span) = event.map_err(|error| {
                 let at = At::new(self.source, error.marker().line() as u32, error.marker().col() as u32 + 1);
@@ -308,9 +313,10 @@ impl Node {
         duration
     }
 
+    /// How much it takes; a long text counts as several values.
     fn count(&self) -> usize {
         1 + match &self.content {
-            Content::Scalar { .. } => 0,
+            Content::Scalar { text, .. } => text.len() / 64,
             Content::Sequence(items) => items.iter().map(Node::count).sum(),
             Content::Mapping(entries) => entries.iter().map(|(_, value)| 1 + value.count()).sum(),
         }

@@ -4,6 +4,7 @@
 //! class) comes from the one before.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -550,10 +551,16 @@ pub(crate) fn read_text(path: &Path) -> Result<String, String> {
     if !metadata.is_file() {
         return Err("no regular file".to_owned());
     }
+    let too_large = || format!("larger than {} MiB", LARGEST >> 20);
     if metadata.len() > LARGEST {
-        return Err(format!("larger than {} MiB", LARGEST >> 20));
+        return Err(too_large());
     }
-    let octets = fs::read(path).map_err(|error| error.to_string())?;
+    // Files of /proc have no length, and some no end.
+    let mut octets = Vec::with_capacity(metadata.len() as usize);
+    let read = fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut octets));
+    if read.map_err(|error| error.to_string())? as u64 > LARGEST {
+        return Err(too_large());
+    }
     let text = String::from_utf8(octets).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + before.iter().filter(|octet| **octet == b'\n').count();

@@ -116,6 +116,16 @@ fn read_ttl(node: &Node, findings: &mut Findings) -> Option<u32> {
     ttl
 }
 
+/// Times of an SOA are whatever 32 bits hold (RFC 1035 3.3.13).
+fn read_time(node: &Node, findings: &mut Findings) -> Option<u32> {
+    let text = node.text("seconds, or a time such as 1h", findings)?;
+    let time = parse_period(text);
+    if time.is_none() {
+        findings.error(&node.at, format!("\"{text}\" is no time: seconds, or one such as 1h"));
+    }
+    time
+}
+
 fn read_name(node: &Node, origin: &Name, findings: &mut Findings) -> Option<Name> {
     let text = node.text("a domain name", findings)?;
     match Name::parse(text, Some(origin)) {
@@ -152,13 +162,13 @@ impl ZoneReader<'_> {
             None => apex.child(b"hostmaster").ok(),
         };
         let mut time = |key: &str, default: u32| {
-            mapping.get(key).and_then(|node| read_ttl(node, self.findings)).unwrap_or(default)
+            mapping.get(key).and_then(|node| read_time(node, self.findings)).unwrap_or(default)
         };
         let refresh = time("refresh", 3600);
         let retry = time("retry", 600);
         let expire = time("expire", 1_209_600);
         let negative_ttl = time("negative_ttl", 300);
-        let ttl = time("ttl", self.ttl);
+        let ttl = mapping.get("ttl").and_then(|node| read_ttl(node, self.findings)).unwrap_or(self.ttl);
         let serial = mapping.get("serial").and_then(|node| node.number(0, u32::MAX, self.findings));
         self.zone.automatic_serial = mapping.get("serial").is_none();
         let (Some(primary), Some(contact)) = (primary, contact) else { return };
@@ -171,7 +181,10 @@ impl ZoneReader<'_> {
 
     /// `hostmaster@example.com`, or the same as a domain name; dots before the @ belong to the label (RFC 1035 8).
     fn read_contact(&mut self, node: &Node) -> Option<Name> {
-        let Some((mailbox, domain)) = node.scalar().and_then(|text| text.split_once('@')) else {
+        let is_bare =
+            |text: &&str| text.bytes().filter(|octet| *octet == b'@').count() == 1 && !text.contains("\\@");
+        let Some((mailbox, domain)) = node.scalar().filter(is_bare).and_then(|text| text.split_once('@'))
+        else {
             return read_name(node, &self.zone.apex, self.findings);
         };
         let domain = Name::parse(domain, Some(&Name::root()));

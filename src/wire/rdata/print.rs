@@ -5,16 +5,18 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use data_encoding::{BASE32HEX_NOPAD, BASE64, HEXUPPER};
 
-use super::read::read_bitmap;
+use super::read::{parse, read_bitmap};
 use super::words::escape_into;
 use super::{Field, fields, svcb};
 use crate::wire::{Name, Rtype};
 
-/// Prints RDATA, in the form for unknown types where the octets do not fit the type's own.
+/// Prints RDATA, in the form for unknown types where the type's own cannot say what the octets are: what is printed reads
+/// back as the same octets.
 #[must_use]
 pub fn print(rtype: Rtype, rdata: &[u8]) -> String {
     fields(rtype)
         .and_then(|fields| print_fields(fields, rdata))
+        .filter(|text| parse(rtype, text, &Name::root()).is_ok_and(|octets| octets == rdata))
         .unwrap_or_else(|| format!("\\# {} {}", rdata.len(), HEXUPPER.encode(rdata)).trim_end().to_owned())
 }
 
