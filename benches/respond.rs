@@ -52,7 +52,7 @@ fn responses(criterion: &mut Criterion) {
                 at = (at + 1) % CLIENTS;
                 let client = if has_subnet { Ipv4Addr::new(9, 9, 9, 9) } else { clients[at] };
                 let request =
-                    Request { bytes: &queries[at], client: client.into(), transport: Transport::Udp };
+                    Request { bytes: &queries[at], client: client.into(), transport: Transport::Udp, now: 0 };
                 black_box(respond(&mut worker, black_box(&request), &snapshot, &board, &mut out))
             });
         });

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::finding::{Findings, Source};
+use crate::policy;
+use crate::policy::read::Written;
 use crate::yaml::{self, Content, Mapping, Node};
 use crate::zone::master::read_text;
 
@@ -27,6 +29,8 @@ pub struct Config {
     pub state: PathBuf,
     /// UDP threads; 0 is one per core.
     pub workers: usize,
+    /// What responses are like in general. It takes effect with a reload; all else does at the next start.
+    pub answers: Written,
 }
 
 impl Default for Config {
@@ -40,11 +44,12 @@ impl Default for Config {
             control: PathBuf::from("run/meridian.sock"),
             state: PathBuf::from("run"),
             workers: 0,
+            answers: Written::default(),
         }
     }
 }
 
-const KEYS: [&str; 6] = ["listen", "zones", "geodb", "control", "state", "workers"];
+const KEYS: [&str; 7] = ["listen", "zones", "geodb", "control", "state", "workers", "answers"];
 
 /// Whether this YAML is a configuration: it has keys of one, and no others.
 #[must_use]
@@ -70,6 +75,13 @@ impl Config {
             }
             Err(_) => Config::default(),
         }
+    }
+
+    /// Whether another says the same of all that takes effect at the start only.
+    #[must_use]
+    pub fn starts_like(&self, other: &Config) -> bool {
+        Config { answers: Written::default(), ..self.clone() }
+            == Config { answers: Written::default(), ..other.clone() }
     }
 
     /// With its paths taken from a folder.
@@ -111,6 +123,9 @@ impl Config {
         }
         config.workers =
             mapping.get("workers").and_then(|node| node.number(0, 1024, findings)).unwrap_or(config.workers);
+        if let Some(node) = mapping.get("answers") {
+            config.answers = policy::read::read(node, folder, findings);
+        }
         config
     }
 }

@@ -6,7 +6,7 @@
 //! ```text
 //!   bytes -> transport -> nameserver -> transport -> bytes          every query
 //!                             |  reads
-//!                  snapshot (zones, sites, catchments)   board (verdicts, shares)
+//!               snapshot (zones, sites, catchments, policy)   board (verdicts, shares)
 //!                             ^                             ^
 //!   files -> yaml, zone, site, geo -> catchment -> reload   health <- probes
 //!                                                  daemon: publishes, starts, stops;  cli, control: people
@@ -36,6 +36,7 @@ pub mod finding;
 pub mod geo;
 pub mod health;
 pub mod nameserver;
+pub mod policy;
 pub mod reload;
 pub mod site;
 pub mod snapshot;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::catchment::{Catchments, ServiceIndex};
 use crate::health::board::Layout;
+use crate::policy::Policy;
 use crate::site::Service;
 use crate::site::compile::{CompiledService, compile};
 use crate::wire::{Name, Qname, Rtype};
@@ -25,6 +26,7 @@ pub struct Snapshot {
     zones: Vec<PublishedZone>,
     services: Vec<CompiledService>,
     catchments: Arc<Catchments>,
+    policy: Arc<Policy>,
 }
 
 /// A zone on its way into a snapshot.
@@ -87,9 +89,30 @@ impl Snapshot {
             });
             at_node[node] = published.len() as u32;
         }
-        let snapshot =
-            Snapshot { number, directory, at_node, zones: published, services: compiled, catchments };
+        let snapshot = Snapshot {
+            number,
+            directory,
+            at_node,
+            zones: published,
+            services: compiled,
+            catchments,
+            policy: Arc::default(),
+        };
         (snapshot, layout)
+    }
+
+    /// The same, answering by a policy.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Arc<Policy>) -> Snapshot {
+        self.policy = policy;
+        self
+    }
+
+    /// What the operator decided about responses in general.
+    #[inline]
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// Counts up with every snapshot of this process.

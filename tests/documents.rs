@@ -40,7 +40,8 @@ fn root() -> &'static Path {
 
 fn pages() -> Vec<PathBuf> {
     let docs = fs::read_dir(root().join("docs")).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut pages: Vec<PathBuf> = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
+    let mut pages: Vec<PathBuf> =
+        docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
     pages.push(root().join("README.md"));
     pages.sort();
     pages
@@ -58,8 +59,14 @@ fn blocks(text: &str) -> Vec<Block> {
             }
             (None, Some(block)) if is_open => block.lines.push(line.to_owned()),
             _ => {
-                if let Some(words) = line.strip_prefix("<!-- writes: ").and_then(|rest| rest.strip_suffix(" -->")) {
-                    blocks.push(Block { mark: "writes".to_owned(), line: index + 1, lines: vec![words.to_owned()] });
+                if let Some(words) =
+                    line.strip_prefix("<!-- writes: ").and_then(|rest| rest.strip_suffix(" -->"))
+                {
+                    blocks.push(Block {
+                        mark: "writes".to_owned(),
+                        line: index + 1,
+                        lines: vec![words.to_owned()],
+                    });
                 }
             }
         }
@@ -113,7 +120,10 @@ impl Clone {
         for name in ["zones", "geodb"] {
             copy(&root().join(name), &folder.path().join(name));
         }
-        let web_port = TcpListener::bind("127.0.0.11:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+        let web_port = TcpListener::bind("127.0.0.11:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a port")
+            .port();
         let sites = folder.path().join("zones/sites.yaml");
         let text = fs::read_to_string(&sites).expect("the sample's sites");
         fs::write(&sites, text.replace("8080", &web_port.to_string())).expect("the sample's sites");
@@ -141,7 +151,9 @@ impl Clone {
             }
             Step::Command { words, output, line } => {
                 let played = self.command(words, output);
-                played.map_err(|came| format!("line {line}: $ {words}\n--- shown\n{}\n--- came\n{came}", output.join("\n")))
+                played.map_err(|came| {
+                    format!("line {line}: $ {words}\n--- shown\n{}\n--- came\n{came}", output.join("\n"))
+                })
             }
         }
     }
@@ -154,9 +166,13 @@ impl Clone {
             ["dig", arguments @ ..] => self.dig_until(arguments, shown),
             ["meridian", "demo-sites"] => self.start(&["demo-sites"], shown),
             ["meridian", arguments @ ..] => {
-                let output = meridian(self.folder.path()).args(arguments).output().map_err(|error| error.to_string())?;
-                let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-                same(text.lines().map(str::to_owned).collect(), shown)
+                let output = meridian(self.folder.path())
+                    .args(arguments)
+                    .output()
+                    .map_err(|error| error.to_string())?;
+                let text = String::from_utf8_lossy(&output.stdout).into_owned()
+                    + &String::from_utf8_lossy(&output.stderr);
+                same(&text.lines().map(str::to_owned).collect::<Vec<_>>(), shown)
             }
             _ => Err("no such command here".to_owned()),
         }
@@ -165,20 +181,26 @@ impl Clone {
     /// Runs a command that goes on.
     fn start(&mut self, arguments: &[&str], shown: &[String]) -> Result<(), String> {
         let mut command = meridian(self.folder.path());
-        let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|error| error.to_string())?;
+        let mut child = command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| error.to_string())?;
         let lines = lines_of(child.stdout.take().ok_or("no output")?);
         let input = child.stdin.take().ok_or("no input")?;
         self.running = Some(Running { child, input, lines });
         let lines = &self.running.as_ref().ok_or("it does not run")?.lines;
         let came = shown.iter().map_while(|_| lines.recv_timeout(PATIENCE).ok());
-        same(came.map(|line| line.replace(&self.web_port.to_string(), "8080")).collect(), shown)
+        let came: Vec<String> = came.map(|line| line.replace(&self.web_port.to_string(), "8080")).collect();
+        same(&came, shown)
     }
 
     /// As a person does, who asks again: health takes its time.
     fn dig_until(&self, arguments: &[&str], shown: &[String]) -> Result<(), String> {
         let start = Instant::now();
         loop {
-            let result = same(self.dig(arguments)?, shown);
+            let result = same(&self.dig(arguments)?, shown);
             if result.is_ok() || start.elapsed() > PATIENCE {
                 return result;
             }
@@ -193,7 +215,8 @@ impl Clone {
             match *argument {
                 "@127.0.0.1" | "-p" | "5300" | "+short" => {}
                 option if option.starts_with('+') => {
-                    let prefix = option.strip_prefix("+subnet=").ok_or_else(|| format!("unknown option {option}"))?;
+                    let prefix =
+                        option.strip_prefix("+subnet=").ok_or_else(|| format!("unknown option {option}"))?;
                     subnet = Some(prefix.parse::<IpNetwork>().map_err(|error| error.to_string())?);
                 }
                 word if name.is_none() => {
@@ -216,7 +239,7 @@ impl Clone {
 impl Drop for Clone {
     fn drop(&mut self) {
         let running = self.running.take().map(|running| running.child);
-        for mut child in running.into_iter().chain(std::iter::empty()) {
+        for mut child in running.into_iter() {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -233,13 +256,15 @@ fn meridian(folder: &Path) -> Command {
 
 fn lines_of(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
-    thread::spawn(move || BufReader::new(stream).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    thread::spawn(move || {
+        BufReader::new(stream).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
     receiver
 }
 
-fn same(came: Vec<String>, shown: &[String]) -> Result<(), String> {
+fn same(came: &[String], shown: &[String]) -> Result<(), String> {
     let trimmed = |lines: &[String]| lines.join("\n").trim_end().to_owned();
-    if trimmed(&came) == trimmed(shown) { Ok(()) } else { Err(trimmed(&came)) }
+    if trimmed(came) == trimmed(shown) { Ok(()) } else { Err(trimmed(came)) }
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -291,7 +316,9 @@ fn the_samples_of_the_pages_are_valid() {
         copy(&root().join("geodb"), &folder.path().join("geodb"));
         for (path, text) in &files {
             let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().expect("a folder")).and_then(|()| fs::write(&path, text)).expect("a file");
+            fs::create_dir_all(path.parent().expect("a folder"))
+                .and_then(|()| fs::write(&path, text))
+                .expect("a file");
         }
         let output = meridian(folder.path()).arg("check").output().expect("a check");
         let text = String::from_utf8_lossy(&output.stdout);

@@ -45,7 +45,7 @@ fn assert_nothing_is_allocated(snapshot: &Snapshot, board: &Board, queries: &[Ve
     for bytes in queries {
         for transport in [Transport::Udp, Transport::Tcp] {
             let client = IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1));
-            let request = Request { bytes, client, transport };
+            let request = Request { bytes, client, transport, now: 0 };
             let mut outcome = Outcome::Dropped;
             let allocated = allocation_counter::measure(|| {
                 outcome = respond(&mut worker, &request, snapshot, board, &mut out);

@@ -12,6 +12,8 @@
 //! query NAME TYPE [from ADDRESS] [subnet PREFIX] [tcp] [edns] [do] [payload N] [class N] [opcode N] [version N] [rd]
 //!       [option CODE HEX]...            the indented lines are the response
 //! packet HEX [tcp]                      likewise, octet for octet
+//! policy KEY VALUE                      before the first query: nsid, version, identity, cookies SECRET, requires-cookie true,
+//!                                       max-without-cookie N, udp-payload N
 //! remove PATH | rename PATH PATH        of a file
 //! reload [force]                        what came of it, and the findings
 //! check                                 the findings as they are printed
@@ -24,11 +26,14 @@ use std::fmt::Write;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use libtest_mimic::{Arguments, Failed, Trial};
 use meridian::health::board::{Board, Share, Verdict};
 use meridian::nameserver::{Outcome, Request, Transport, Worker, respond};
+use meridian::policy::Policy;
+use meridian::policy::cookie::Secrets;
 use meridian::reload::{self, Reload, Reloader};
 use meridian::snapshot::Snapshot;
 use meridian::wire::message::{Message, rcode_name};
@@ -40,6 +45,9 @@ mod geo;
 mod question;
 
 use question::Question;
+
+/// When it always is: the time of the test vectors of RFC 9018.
+const NOW: u32 = 1_559_731_985;
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -98,7 +106,10 @@ fn run(path: &Path) -> Result<(), Failed> {
         let body = came.as_ref().unwrap_or(&step.body);
         let _ = write!(rewritten, "{}", step.head);
         for line in body.lines() {
-            let _ = if line.is_empty() { write!(rewritten, "\n") } else { write!(rewritten, "\n    {line}") };
+            rewritten.push('\n');
+            if !line.is_empty() {
+                let _ = write!(rewritten, "    {line}");
+            }
         }
         rewritten.push('\n');
         if body.trim_end() != step.body.trim_end() {
@@ -145,6 +156,7 @@ fn steps(text: &str) -> Vec<Step> {
 /// Folders of a scenario's own, and the server's parts without sockets and threads.
 struct Stage {
     folder: tempfile::TempDir,
+    policy: Policy,
     places: Vec<geo::Row>,
     asns: Vec<geo::Row>,
     reloader: Reloader,
@@ -163,7 +175,14 @@ impl Stage {
             fs::create_dir(folder.path().join(name)).map_err(|error| error.to_string())?;
         }
         let reloader = Reloader::new(&folder.path().join("zones"), &[folder.path().join("geodb")], None);
-        Ok(Stage { folder, places: Vec::new(), asns: Vec::new(), reloader, live: None })
+        Ok(Stage {
+            folder,
+            policy: Policy::default(),
+            places: Vec::new(),
+            asns: Vec::new(),
+            reloader,
+            live: None,
+        })
     }
 
     /// Does what a step says; gives what came of it, where something does.
@@ -193,9 +212,10 @@ impl Stage {
                 geo::write(&self.folder.path().join("geodb"), "asn", &self.asns);
             }
             [verdict @ ("up" | "down" | "forced-up" | "forced-down"), whom] => {
-                self.set_verdict(verdict, whom)?
+                self.set_verdict(verdict, whom)?;
             }
             ["share", site, percent] => self.set_share(site, percent)?,
+            ["policy", key, value] => self.set_policy(key, value)?,
             ["query", name, rtype, rest @ ..] => return self.query(name, rtype, rest).map(Some),
             ["packet", octets, rest @ ..] => {
                 let bytes = data_encoding::HEXLOWER_PERMISSIVE
@@ -233,6 +253,7 @@ impl Stage {
 
     fn publish(&mut self, snapshot: Option<(Snapshot, meridian::health::board::Layout)>) {
         if let Some((snapshot, layout)) = snapshot {
+            let snapshot = snapshot.with_policy(Arc::new(self.policy.clone()));
             self.live = Some(Live { snapshot, board: Board::new(layout) });
         }
     }
@@ -288,6 +309,30 @@ impl Stage {
         Ok(())
     }
 
+    fn set_policy(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let number = || value.parse().map_err(|_| format!("{value} is no number"));
+        match key {
+            "nsid" => self.policy.nsid = Some(value.as_bytes().into()),
+            "version" => self.policy.version = Some(value.into()),
+            "identity" => self.policy.identity = Some(value.into()),
+            "requires-cookie" => self.policy.requires_cookie = value == "true",
+            "max-without-cookie" => self.policy.max_without_cookie = Some(number()?),
+            "udp-payload" => {
+                (self.policy.udp_payload_v4, self.policy.udp_payload_v6) = (number()?, number()?);
+            }
+            "cookies" => {
+                let secret = data_encoding::HEXLOWER
+                    .decode(value.as_bytes())
+                    .ok()
+                    .and_then(|secret| secret.try_into().ok());
+                self.policy.cookies =
+                    Some(Secrets::new(secret.ok_or("a secret has 32 hexadecimal digits")?, None));
+            }
+            _ => return Err(format!("unknown policy {key}")),
+        }
+        Ok(())
+    }
+
     fn query(&mut self, name: &str, rtype: &str, rest: &[&str]) -> Result<String, String> {
         let name = Name::parse(name, Some(&Name::root())).map_err(|error| format!("{name}: {error}"))?;
         let rtype: Rtype = rtype.parse().map_err(|_| format!("{rtype} is no type"))?;
@@ -302,6 +347,7 @@ impl Stage {
                 "from" => from = value()?.parse().map_err(|_| "from takes an address".to_owned())?,
                 "subnet" => question.subnet = Some(network_of(value()?)?),
                 "tcp" => transport = Transport::Tcp,
+                "tls" => transport = Transport::Tls,
                 "edns" => question.payload = question.payload.or(Some(1232)),
                 "do" => question.dnssec_ok = true,
                 "rd" => question.recursion_desired = true,
@@ -330,7 +376,7 @@ impl Stage {
 
     fn ask(&mut self, bytes: &[u8], client: IpAddr, transport: Transport) -> Result<String, String> {
         let live = self.live()?;
-        let request = Request { bytes, client, transport };
+        let request = Request { bytes, client, transport, now: NOW };
         let mut out = vec![0; if transport == Transport::Udp { 1232 } else { 65_535 }];
         match respond(&mut Worker::default(), &request, &live.snapshot, &live.board, &mut out) {
             Outcome::Dropped => Ok("no response\n".to_owned()),
@@ -404,7 +450,9 @@ fn hold_against_the_query(query: &[u8], response: &[u8]) -> Result<(), String> {
     let ours = Message::read(response).ok_or("we cannot read the response")?;
     match hickory_proto::op::Message::from_vec(response) {
         Ok(theirs) => {
-            let counts = [theirs.answers.len(), theirs.authorities.len(), theirs.additionals.len()];
+            let signatures = usize::from(theirs.signature().is_some());
+            let counts =
+                [theirs.answers.len(), theirs.authorities.len(), theirs.additionals.len() + signatures];
             if counts != [0, 1, 2].map(|section| ours.sections[section].len()) {
                 return Err(format!("hickory counts {counts:?} records"));
             }
@@ -459,7 +507,19 @@ fn print(message: &Message) -> String {
                     };
                     write!(text, " subnet {address}/{source} scope {scope}")
                 }
-                (15, [high, low, ..]) => write!(text, " error {}", u16::from_be_bytes([*high, *low])),
+                (15, [high, low]) => write!(text, " error {}", u16::from_be_bytes([*high, *low])),
+                (15, [high, low, words @ ..]) => {
+                    let words = String::from_utf8_lossy(words);
+                    write!(text, " error {} \"{words}\"", u16::from_be_bytes([*high, *low]))
+                }
+                (3, nsid) => write!(text, " nsid {}", String::from_utf8_lossy(nsid)),
+                (10, cookie) => write!(text, " cookie {}", data_encoding::HEXLOWER.encode(cookie)),
+                (11, [high, low]) => write!(text, " keepalive {}", u16::from_be_bytes([*high, *low])),
+                (12, padding) => write!(text, " padding {}", padding.len()),
+                (19, [labels, 0, a, b, c, d]) => {
+                    let serial = u32::from_be_bytes([*a, *b, *c, *d]);
+                    write!(text, " zone-version {labels} labels serial {serial}")
+                }
                 (code, value) => write!(text, " option {code} {}", data_encoding::HEXLOWER.encode(value)),
             };
         }

@@ -23,6 +23,7 @@ use crate::finding::{Findings, Severity};
 use crate::geo::read::About;
 use crate::health;
 use crate::health::board::{Board, Share};
+use crate::nameserver::Transport;
 use crate::nameserver::counters::Totals;
 use crate::reload::{Outcome, ZoneStatus};
 use crate::site::{CheckKind, Service};
@@ -280,13 +281,18 @@ pub fn status_reply(status: &Status<'_>) -> Reply {
             "octets": size.octets,
         },
         "counters": {
-            "udp_queries": totals.udp_queries,
-            "tcp_queries": totals.tcp_queries,
+            "udp_queries": totals.queries[Transport::Udp as usize],
+            "tcp_queries": totals.queries[Transport::Tcp as usize],
+            "tls_queries": totals.queries[Transport::Tls as usize],
+            "https_queries": totals.queries[Transport::Https as usize],
+            "quic_queries": totals.queries[Transport::Quic as usize],
             "dropped": totals.dropped,
             "truncated": totals.truncated,
             "client_subnets": totals.client_subnets,
             "steered": totals.steered,
             "trailing_octets": totals.trailing_octets,
+            "cookies": totals.cookies,
+            "proven_cookies": totals.proven_cookies,
             "panics": status.panics,
             "noerror": totals.rcodes[0],
             "formerr": totals.rcodes[1],

@@ -30,6 +30,7 @@ use crate::control::{self, Command, LastReload, Reply};
 use crate::finding::{Findings, Severity};
 use crate::health::Health;
 use crate::health::board::Board;
+use crate::policy::cookie::Secrets;
 use crate::reload::{Outcome, Reload, Reloader, in_one_line, watch};
 use crate::snapshot::Snapshot;
 
@@ -92,6 +93,7 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
         options.config_path.exists().then(|| Config::read(Some(&options.config_path), &mut Findings::new()));
     let mut main = Main {
         reloader: Reloader::of(config, true),
+        own_secrets: own_secrets()?,
         health: Health::new(slow.handle().clone()),
         slow,
         events,
@@ -119,6 +121,12 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
     result
 }
 
+fn own_secrets() -> Result<Secrets, String> {
+    let mut secret = [0; 16];
+    getrandom::fill(&mut secret).map_err(|error| format!("no random numbers: {error}"))?;
+    Ok(Secrets::new(secret, None))
+}
+
 fn spawn_signals(slow: &Runtime, events: &Sender<Event>) -> io::Result<()> {
     let _entered = slow.enter();
     let make: [(SignalKind, fn() -> Event); 3] = [
@@ -135,7 +143,8 @@ fn spawn_signals(slow: &Runtime, events: &Sender<Event>) -> io::Result<()> {
 }
 
 fn watch_files(config: &Config, options: &Options, events: &Sender<Event>) -> Option<watch::Watching> {
-    let watched = [&config.zones, &options.config_path].into_iter().chain(&config.geodb).cloned().collect();
+    let files = [&config.zones, &options.config_path].into_iter().chain(&config.answers.secrets);
+    let watched = files.chain(&config.geodb).cloned().collect();
     let events = events.clone();
     let watching = watch::watch(watched, move || {
         let _ = events.send(Event::Changed);
@@ -146,6 +155,8 @@ fn watch_files(config: &Config, options: &Options, events: &Sender<Event>) -> Op
 /// What the main thread owns.
 struct Main {
     reloader: Reloader,
+    /// For cookies, where the configuration names no secrets.
+    own_secrets: Secrets,
     health: Health,
     slow: Runtime,
     events: Sender<Event>,
@@ -276,10 +287,15 @@ impl Main {
         let reload = if findings.has_errors() {
             Reload { outcome: Outcome::TookNothing, findings, snapshot: None }
         } else {
-            if config.is_some() && config != self.file_config && self.file_config.is_some() {
+            let is_another = |config: &Config| {
+                self.file_config.as_ref().is_some_and(|earlier| !earlier.starts_like(config))
+            };
+            if config.as_ref().is_some_and(is_another) {
                 findings
                     .note(&self.options.config_path, "is another now; that takes effect at the next start");
             }
+            let answers = config.map_or_else(|| self.config.answers.clone(), |config| config.answers);
+            self.reloader.set_policy(answers.policy(&self.own_secrets));
             // Nothing is known to panic. Should a file be found that does, it costs its reload and not the server.
             let reload = catch_unwind(AssertUnwindSafe(|| self.reloader.reload(force)));
             let mut reload = reload.unwrap_or_else(|_| {

@@ -7,10 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch as flag;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::Published;
 use crate::config::Config;
@@ -72,12 +74,30 @@ impl Listeners {
         let answerer = servers.answerer(published, Transport::Tcp);
         let tcp_listeners = self.tcp;
         servers.spawn("tcp".to_owned(), move || {
-            if let Err(error) = tcp::serve(tcp_listeners, answerer, tcp::Limits::default(), stopped) {
+            let limits = tcp::Limits { connections: connections(), ..tcp::Limits::default() };
+            if let Err(error) = tcp::serve(tcp_listeners, answerer, limits, stopped) {
                 error!("TCP is not served: {error}");
             }
         })?;
         Ok(servers)
     }
+}
+
+/// As many as are allowed, but for the descriptors that checks, reloads and the control socket need: with none left, our
+/// own trouble would count every site as up. Takes what the system allows at most.
+fn connections() -> usize {
+    const RESERVE: u64 = 128;
+    let most = tcp::Limits::default().connections;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return most };
+    let descriptors = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
+    let left = descriptors.saturating_sub(RESERVE.max(descriptors / 4));
+    let connections = most.min(usize::try_from(left).unwrap_or(most)).max(1);
+    if connections < most {
+        warn!(
+            "at most {connections} TCP connections: {descriptors} descriptors are allowed (ulimit -n, LimitNOFILE=)"
+        );
+    }
+    connections
 }
 
 /// Port 0 is chosen by TCP; UDP may find it taken, and then another is tried.
@@ -112,6 +132,7 @@ impl Servers {
             worker,
             published: arc_swap::Cache::new(Arc::clone(published)),
             transport,
+            now: 0,
             panics: Arc::clone(&self.panics),
         }
     }
@@ -157,14 +178,16 @@ struct Answerer {
     worker: Worker,
     published: arc_swap::Cache<Arc<ArcSwap<Published>>, Arc<Published>>,
     transport: Transport,
+    /// Seconds since 1970, as of the last batch.
+    now: u32,
     panics: Arc<AtomicU64>,
 }
 
 impl Responder for Answerer {
     fn respond(&mut self, message: &[u8], client: IpAddr, out: &mut [u8]) -> Option<usize> {
-        let Answerer { worker, published, transport, panics } = self;
+        let Answerer { worker, published, transport, now, panics } = self;
         let Published { snapshot, board } = &**published.load();
-        let request = Request { bytes: message, client, transport: *transport };
+        let request = Request { bytes: message, client, transport: *transport, now: *now };
         // Nothing is known to panic. Should a message be found that does, it costs its own answer and no other.
         let answer = AssertUnwindSafe(|| respond(worker, &request, snapshot, board, out).length());
         catch_unwind(answer).unwrap_or_else(|_| {
@@ -173,7 +196,8 @@ impl Responder for Answerer {
         })
     }
 
-    fn idle(&mut self) {
+    fn refresh(&mut self) {
         self.published.load();
+        self.now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as u32);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::edns::ClientSubnet;
 use crate::catchment::{Catch, Catchments, RankingId, ServiceIndex};
 use crate::geo::special::{Embedded, embedded};
-use crate::nameserver::query::ClientSubnet;
 
 /// Where a query comes from, as far as it tells.
 #[derive(Clone, Copy, Debug)]

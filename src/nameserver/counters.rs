@@ -3,21 +3,26 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::nameserver::{Outcome, Transport};
+use crate::policy::cookie::Standing;
 
 /// One worker's counters. Aligned to two cache lines, the unit that neighbouring cores pull back and forth, so
 /// that no two workers ever write to the same one.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Counters {
-    udp_queries: AtomicU64,
-    tcp_queries: AtomicU64,
+    queries: [AtomicU64; TRANSPORTS],
     dropped: AtomicU64,
     truncated: AtomicU64,
     client_subnets: AtomicU64,
     steered: AtomicU64,
     trailing_octets: AtomicU64,
+    cookies: AtomicU64,
+    proven_cookies: AtomicU64,
     rcodes: [AtomicU64; RCODES],
 }
+
+/// Kinds of [`Transport`].
+const TRANSPORTS: usize = 5;
 
 /// RCODEs 0 to 15, and one place for all above.
 const RCODES: usize = 17;
@@ -25,10 +30,8 @@ const RCODES: usize = 17;
 /// A reading of one or of several workers' counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Messages that came over UDP.
-    pub udp_queries: u64,
-    /// Messages that came over TCP.
-    pub tcp_queries: u64,
+    /// Messages that came, in the order of [`Transport`].
+    pub queries: [u64; TRANSPORTS],
     /// Messages that got no response: too short, or responses themselves.
     pub dropped: u64,
     /// Responses with TC.
@@ -39,6 +42,10 @@ pub struct Totals {
     pub steered: u64,
     /// Queries with octets after the last record.
     pub trailing_octets: u64,
+    /// Queries with a cookie.
+    pub cookies: u64,
+    /// Those of them whose cookie proved the address.
+    pub proven_cookies: u64,
     /// Responses by RCODE; the last are all above 15.
     pub rcodes: [u64; RCODES],
 }
@@ -47,10 +54,7 @@ impl Counters {
     /// Counts one message.
     #[inline]
     pub fn register(&self, transport: Transport, outcome: &Outcome) {
-        bump(match transport {
-            Transport::Udp => &self.udp_queries,
-            Transport::Tcp => &self.tcp_queries,
-        });
+        bump(&self.queries[transport as usize]);
         let Outcome::Responded(responded) = outcome else { return bump(&self.dropped) };
         bump(&self.rcodes[usize::from(responded.rcode.0).min(RCODES - 1)]);
         if responded.is_truncated {
@@ -65,18 +69,27 @@ impl Counters {
         if responded.has_trailing_octets {
             bump(&self.trailing_octets);
         }
+        if responded.cookie != Standing::None {
+            bump(&self.cookies);
+        }
+        if responded.cookie.is_proven() {
+            bump(&self.proven_cookies);
+        }
     }
 
     /// Adds what was counted so far.
     pub fn add_to(&self, totals: &mut Totals) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        totals.udp_queries += read(&self.udp_queries);
-        totals.tcp_queries += read(&self.tcp_queries);
+        for (total, counter) in totals.queries.iter_mut().zip(&self.queries) {
+            *total += read(counter);
+        }
         totals.dropped += read(&self.dropped);
         totals.truncated += read(&self.truncated);
         totals.client_subnets += read(&self.client_subnets);
         totals.steered += read(&self.steered);
         totals.trailing_octets += read(&self.trailing_octets);
+        totals.cookies += read(&self.cookies);
+        totals.proven_cookies += read(&self.proven_cookies);
         for (total, counter) in totals.rcodes.iter_mut().zip(&self.rcodes) {
             *total += read(counter);
         }

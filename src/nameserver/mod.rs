@@ -1,36 +1,35 @@
 //! One query -> one response: no I/O, no clock, no lock, no await, no allocation, no panic.
 //!
-//! [`respond`] is the whole path; the files are in its order: `query` reads, `client` tells whose answer it
-//! is, `lookup` finds what the zone has, `steer` chooses among sites, `response` writes.
+//! [`respond`] is the whole path; the files are in its order: `query` and `edns` read, `client` tells whose answer it is;
+//! `answer` goes through the zone, where `lookup` finds what there is and `steer` chooses among sites; `response` writes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::catchment::ServiceIndex;
 use crate::health::board::Board;
-use crate::site::compile::SiteRecord;
-use crate::snapshot::{PublishedZone, Snapshot, ZoneIndex};
-use crate::wire::{Qname, Rtype};
-use crate::zone::Zone;
-use crate::zone::tree::{Piece, Rrset};
+use crate::policy::Policy;
+use crate::policy::cookie::Standing;
+use crate::snapshot::{Snapshot, ZoneIndex};
+use crate::wire::{Qname, Rtype, number};
 
+mod answer;
 pub mod client;
 pub mod counters;
+pub mod edns;
 pub mod lookup;
 pub mod query;
 pub mod response;
 pub mod steer;
 
+use answer::Answering;
 use client::Client;
 use counters::Counters;
-use lookup::{Lookup, SteeredLookup, look_up};
-use query::{Query, Question};
-use response::{ExtendedError, Full, NamePosition, PLAIN_UDP_PAYLOAD, Rcode, Response, Section, UDP_PAYLOAD};
-use steer::{Choice, Sites, Steering, steer};
+use query::{Query, Question, Tsig};
+use response::{ExtendedError, Full, Limits, Opt, PLAIN_UDP_PAYLOAD, Rcode, Response};
 
-/// The most links of CNAME and DNAME that one response follows; what leads on from there is the asker's to
-/// follow.
-const MOST_LINKS: usize = 16;
+/// A negative answer to an address that may be forged is at most so many times as long as its query: else TC.
+const NEGATIVE_FACTOR: usize = 3;
 
 /// A message that came in.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +40,8 @@ pub struct Request<'a> {
     pub client: IpAddr,
     /// How it came.
     pub transport: Transport,
+    /// Seconds since 1970, as of a moment ago.
+    pub now: u32,
 }
 
 /// How a message came, and so how the response goes.
@@ -50,6 +51,26 @@ pub enum Transport {
     Udp,
     /// Over a connection: up to 65,535 octets.
     Tcp,
+    /// Over TLS (RFC 7858).
+    Tls,
+    /// Over HTTPS (RFC 8484).
+    Https,
+    /// Over QUIC (RFC 9250).
+    Quic,
+}
+
+impl Transport {
+    /// Whether anybody could have sent it in somebody else's name.
+    #[must_use]
+    pub fn is_datagram(self) -> bool {
+        self == Transport::Udp
+    }
+
+    /// Whether nobody between can read it, but for its length.
+    #[must_use]
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Https | Transport::Quic)
+    }
 }
 
 /// What one thread owns while it answers.
@@ -96,6 +117,8 @@ pub struct Responded {
     pub extended_error: Option<ExtendedError>,
     /// The query went on after its last record.
     pub has_trailing_octets: bool,
+    /// What its cookie proved.
+    pub cookie: Standing,
 }
 
 impl Outcome {
@@ -109,7 +132,7 @@ impl Outcome {
     }
 }
 
-/// Answers one message. `out` is at least 1,232 octets for UDP, 65,535 for TCP.
+/// Answers one message. `out` is at least 1,232 octets for UDP, 65,535 for the others.
 #[inline]
 pub fn respond(
     worker: &mut Worker,
@@ -131,13 +154,19 @@ fn answer(
     out: &mut [u8],
 ) -> Outcome {
     let Some(query) = Query::read(request.bytes, sought) else { return Outcome::Dropped };
-    let mut response = Response::begin(&query, longest_response(&query, request.transport), out);
+    let policy = snapshot.policy();
+    let cookie = Cookies::read(&query, request, policy);
+    let limits = limits(&query, request, policy, cookie.standing);
+    let mut response = Response::begin(&query, limits, opt(&query, request, policy, cookie.answer), out);
     let mut zone_index = None;
     let mut steered = None;
 
-    match question(&query, request.transport) {
-        Err(rcode) => response.set_rcode(rcode),
-        Ok(question) => match snapshot.find_zone(sought, question.qtype) {
+    match demand(&query, sought, request, policy, cookie.standing) {
+        Demand::Fault(rcode) => response.set_rcode(rcode),
+        Demand::UnknownKey(tsig) => response.set_unknown_key(&tsig),
+        Demand::Nothing => {}
+        Demand::Chaos(text) => response.push_chaos(text),
+        Demand::Answer(question) => match snapshot.find_zone(sought, question.qtype) {
             None => answer_refused(&mut response),
             Some(index) => {
                 zone_index = Some(index);
@@ -177,22 +206,124 @@ fn answer(
         is_truncated: finished.is_truncated,
         extended_error: finished.extended_error,
         has_trailing_octets: query.has_trailing_octets,
+        cookie: cookie.standing,
     })
 }
 
-/// How long the response may be: what the asker takes, but never more than goes unfragmented.
-fn longest_response(query: &Query<'_>, transport: Transport) -> usize {
-    match (transport, query.edns) {
-        (Transport::Tcp, _) => usize::from(u16::MAX),
-        (Transport::Udp, None) => usize::from(PLAIN_UDP_PAYLOAD),
-        (Transport::Udp, Some(edns)) => usize::from(edns.udp_payload.clamp(PLAIN_UDP_PAYLOAD, UDP_PAYLOAD)),
+/// What the query's cookie proves, and the one that is sent back.
+struct Cookies {
+    standing: Standing,
+    answer: Option<[u8; 24]>,
+}
+
+impl Cookies {
+    #[inline]
+    fn read(query: &Query<'_>, request: &Request<'_>, policy: &Policy) -> Cookies {
+        let (Some(secrets), Some(cookie)) = (&policy.cookies, query.edns.and_then(|edns| edns.cookie)) else {
+            return Cookies { standing: Standing::None, answer: None };
+        };
+        let standing = secrets.judge(&cookie, request.client, request.now);
+        let answer = secrets.answer(&cookie, standing, request.client, request.now);
+        Cookies { standing, answer: Some(answer) }
     }
 }
 
-/// The question, or what its message or its types alone must be answered with.
-fn question(query: &Query<'_>, transport: Transport) -> Result<Question, Rcode> {
-    let question = query.fault.map_or(query.question.ok_or(Rcode::FORMERR), Err)?;
-    question.fault(transport == Transport::Udp).map_or(Ok(question), Err)
+/// How long the response may be: over UDP what the asker takes, but never more than we send, nor more than an address that
+/// anybody may have forged is to be hit with.
+fn limits(query: &Query<'_>, request: &Request<'_>, policy: &Policy, standing: Standing) -> Limits {
+    if !request.transport.is_datagram() {
+        return Limits { longest: usize::from(u16::MAX), longest_negative: usize::from(u16::MAX) };
+    }
+    let most = if request.client.is_ipv4() { policy.udp_payload_v4 } else { policy.udp_payload_v6 };
+    let longest =
+        query.edns.map_or(PLAIN_UDP_PAYLOAD, |edns| edns.udp_payload.clamp(PLAIN_UDP_PAYLOAD, most));
+    if standing.is_proven() {
+        return Limits { longest: usize::from(longest), longest_negative: usize::from(longest) };
+    }
+    let longest = usize::from(policy.max_without_cookie.map_or(longest, |most| most.min(longest)));
+    Limits { longest, longest_negative: longest.min(NEGATIVE_FACTOR * request.bytes.len()) }
+}
+
+/// What goes into the response's OPT, where the query has one (RFC 6891 7).
+fn opt<'a>(
+    query: &Query<'_>,
+    request: &Request<'_>,
+    policy: &'a Policy,
+    cookie: Option<[u8; 24]>,
+) -> Option<Opt<'a>> {
+    let edns = query.edns?;
+    Some(Opt {
+        udp_payload: if request.client.is_ipv4() { policy.udp_payload_v4 } else { policy.udp_payload_v6 },
+        dnssec_ok: edns.dnssec_ok,
+        client_subnet: edns.client_subnet,
+        cookie,
+        nsid: policy.nsid.as_deref().filter(|_| edns.asks_for.nsid),
+        // Means nothing where there is no connection (RFC 7828 3.2.1), nor in DoQ and DoH, which have their own.
+        keepalive: Some(policy.keepalive).filter(|_| {
+            edns.asks_for.keepalive && matches!(request.transport, Transport::Tcp | Transport::Tls)
+        }),
+        has_zone_version: edns.asks_for.zone_version,
+        is_padded: edns.asks_for.padding && request.transport.is_encrypted(),
+    })
+}
+
+/// What a message wants.
+enum Demand<'a> {
+    /// To be told what is wrong with it.
+    Fault(Rcode),
+    /// To be told that we have not its key.
+    UnknownKey(Tsig<'a>),
+    /// A cookie, which it gets with every response (RFC 7873 5.4).
+    Nothing,
+    /// To know who we are, and that we tell.
+    Chaos(&'a str),
+    /// An answer.
+    Answer(Question),
+}
+
+fn demand<'a>(
+    query: &Query<'a>,
+    sought: &Qname,
+    request: &Request<'_>,
+    policy: &'a Policy,
+    standing: Standing,
+) -> Demand<'a> {
+    if let Some(rcode) = query.fault {
+        return Demand::Fault(rcode);
+    }
+    if let Some(tsig) = query.tsig {
+        return Demand::UnknownKey(tsig);
+    }
+    let Some(question) = query.question else {
+        if standing == Standing::None {
+            return Demand::Fault(Rcode::FORMERR);
+        }
+        let is_another =
+            query.edns.and_then(|edns| edns.cookie).is_some_and(|cookie| cookie.has_server_part());
+        let is_bad = standing == Standing::Unproven && is_another;
+        return if is_bad { Demand::Fault(Rcode::BADCOOKIE) } else { Demand::Nothing };
+    };
+    if policy.requires_cookie && request.transport.is_datagram() && standing == Standing::Unproven {
+        return Demand::Fault(Rcode::BADCOOKIE);
+    }
+    if question.qclass == number::CH
+        && let Some(text) = chaos_text(&question, sought, policy)
+    {
+        return Demand::Chaos(text);
+    }
+    question.fault(request.transport.is_datagram()).map_or(Demand::Answer(question), Demand::Fault)
+}
+
+/// The names in class CH by which servers tell who they are (RFC 4892 2).
+fn chaos_text<'a>(question: &Question, sought: &Qname, policy: &'a Policy) -> Option<&'a str> {
+    if !matches!(question.qtype, Rtype::TXT | Rtype::ANY) {
+        return None;
+    }
+    match sought.wire() {
+        b"\x07version\x04bind\0" | b"\x07version\x06server\0" => policy.version.as_deref(),
+        b"\x02id\x06server\0" | b"\x08hostname\x04bind\0" => policy.identity.as_deref(),
+        _ => None,
+    }
 }
 
 /// Not our zone (RFC 8914 4.21).
@@ -205,249 +336,4 @@ fn answer_refused(response: &mut Response<'_>) {
 fn answer_broken(response: &mut Response<'_>) {
     response.set_rcode(Rcode::SERVFAIL);
     response.set_extended_error(ExtendedError::INVALID_DATA);
-}
-
-/// The links of a chain that the response has by now.
-#[derive(Default)]
-struct Followed {
-    pieces: [Piece; MOST_LINKS],
-    count: usize,
-}
-
-impl Followed {
-    fn has(&self, link: &Rrset) -> bool {
-        self.pieces[..self.count].contains(&link.piece())
-    }
-
-    /// False when there are enough.
-    fn add(&mut self, link: &Rrset) -> bool {
-        let Some(place) = self.pieces.get_mut(self.count) else { return false };
-        *place = link.piece();
-        self.count += 1;
-        true
-    }
-}
-
-/// One query that a zone of ours answers.
-struct Answering<'a> {
-    snapshot: &'a Snapshot,
-    board: &'a Board,
-    index: ZoneIndex,
-    published: &'a PublishedZone,
-    zone: &'a Zone,
-    question: Question,
-    client: Client,
-    has_client_subnet: bool,
-    steered: Option<(ServiceIndex, Option<u16>)>,
-}
-
-impl Answering<'_> {
-    /// RFC 1034 4.3.2, steps 3 to 6, around again for each link of a chain.
-    fn answer_from(&mut self, sought: &mut Qname, response: &mut Response<'_>) -> Result<(), Full> {
-        response.within(self.zone);
-        response.set_authoritative();
-        let mut owner = NamePosition::QNAME;
-        let mut followed = Followed::default();
-        for link in 0.. {
-            match look_up(self.snapshot, self.published, self.zone, sought, self.question.qtype) {
-                Lookup::Answer(rrset) => return self.answer_rrset(response, rrset, owner),
-                Lookup::Steered(steered) => {
-                    // A chain that a resolver will keep must not end in what is for this client alone: it asks
-                    // again for the target (RFC 7871 7.2.1; meaning 13).
-                    let is_for_others = link > 0 && self.has_client_subnet && steered.service.ecs;
-                    return if is_for_others {
-                        Ok(())
-                    } else {
-                        self.answer_steered(response, &steered, owner)
-                    };
-                }
-                Lookup::Referral(ns, below) => {
-                    return self.answer_referral(response, ns, sought, owner, below, link);
-                }
-                Lookup::Minimal => return response.push_minimal_any(self.zone.negative_ttl()),
-                Lookup::NoData => return self.answer_nodata(response, self.zone.negative_ttl()),
-                // DS of a zone of ours that this one does not delegate: the name exists.
-                Lookup::NxDomain if self.is_anothers(sought) => {
-                    return self.answer_nodata(response, self.zone.negative_ttl());
-                }
-                Lookup::NxDomain => return self.answer_nxdomain(response),
-                // The same CNAME again, and so the same target: a loop.
-                Lookup::Cname(cname) if followed.has(cname) || !followed.add(cname) => return Ok(()),
-                Lookup::Cname(cname) => {
-                    let target = response.next_rdata();
-                    response.push_rrset(Section::Answer, self.zone, cname, owner)?;
-                    owner = target;
-                    if sought.read(self.zone.target(cname)).is_none() {
-                        return Ok(());
-                    }
-                }
-                Lookup::Dname(dname, below) => {
-                    // One DNAME may redirect several names of a chain; it is sent once.
-                    if !followed.has(dname) {
-                        let dname_owner = NamePosition(owner.0 + sought.start(below));
-                        response.push_rrset(Section::Answer, self.zone, dname, dname_owner)?;
-                    }
-                    if !followed.add(dname) {
-                        return Ok(());
-                    }
-                    match self.follow_dname(response, dname, sought, owner, below)? {
-                        Some(target) => owner = target,
-                        None => {
-                            response.set_rcode(Rcode::YXDOMAIN);
-                            return Ok(());
-                        }
-                    }
-                    // The CNAME that was made is the answer to a question for one.
-                    if matches!(self.question.qtype, Rtype::CNAME | Rtype::ANY) {
-                        return Ok(());
-                    }
-                }
-            }
-            // What lies in another zone, be it ours, is that zone's to tell.
-            if self.snapshot.find_zone(sought, self.question.qtype) != Some(self.index) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn answer_rrset(
-        &self,
-        response: &mut Response<'_>,
-        rrset: &Rrset,
-        owner: NamePosition,
-    ) -> Result<(), Full> {
-        response.push_rrset(Section::Answer, self.zone, rrset, owner)?;
-        // What is welcome there is left out when it does not fit, without TC (RFC 2181 9).
-        let _ = response.push_piece(Section::Additional, self.zone, self.zone.additional(rrset).welcome);
-        Ok(())
-    }
-
-    fn answer_steered(
-        &mut self,
-        response: &mut Response<'_>,
-        steered: &SteeredLookup<'_>,
-        owner: NamePosition,
-    ) -> Result<(), Full> {
-        let Steering { choice, scope } = steer(steered, &self.client, self.snapshot.catchments(), self.board);
-        response.set_scope(scope);
-        let service = steered.service;
-        self.steered = Some((steered.index, None));
-        // Nothing that health decided is kept for longer than the service allows (meaning 12).
-        let soon = service.ttl.min(steered.ttl);
-        match choice {
-            Choice::Sites(sites) => {
-                self.steered = Some((steered.index, sites.as_slice().first().copied()));
-                let up = |record: &SiteRecord| self.board.verdict(record.verdict).is_served();
-                if push_sites(response, steered, &sites, up, steered.ttl, owner)? == 0 {
-                    // Down between the choice and here: what stood a moment ago is better than nothing.
-                    push_sites(response, steered, &sites, |_| true, soon, owner)?;
-                }
-                Ok(())
-            }
-            Choice::LastOnes(sites) => {
-                self.steered = Some((steered.index, sites.as_slice().first().copied()));
-                push_sites(response, steered, &sites, |_| true, soon, owner).map(|_| ())
-            }
-            Choice::LastResort => {
-                for record in service.last_resort(steered.rtype) {
-                    response.push_site_record(service, record, soon, owner)?;
-                }
-                Ok(())
-            }
-            Choice::NothingUp => self.answer_nodata(response, self.zone.negative_ttl().min(soon)),
-            Choice::NoData => self.answer_nodata(response, self.zone.negative_ttl()),
-            Choice::Denied => {
-                response.set_extended_error(ExtendedError::BLOCKED);
-                self.answer_nodata(response, self.zone.negative_ttl())
-            }
-            Choice::Failure => {
-                response.clear_authoritative();
-                response.set_rcode(Rcode::SERVFAIL);
-                Ok(())
-            }
-        }
-    }
-
-    /// Delegated: NS of the cut, and the glue without which they cannot be reached. Not authoritative, unless
-    /// a chain of ours led here (RFC 1034 4.3.2: AA speaks of the first owner).
-    fn answer_referral(
-        &self,
-        response: &mut Response<'_>,
-        ns: &Rrset,
-        sought: &Qname,
-        owner: NamePosition,
-        below: usize,
-        link: usize,
-    ) -> Result<(), Full> {
-        if link == 0 {
-            response.clear_authoritative();
-        }
-        let cut = NamePosition(owner.0 + sought.start(below));
-        response.push_rrset(Section::Authority, self.zone, ns, cut)?;
-        let glue = self.zone.additional(ns);
-        if response.push_piece(Section::Additional, self.zone, glue.required).is_err() {
-            response.mark_truncated();
-            return Ok(());
-        }
-        let _ = response.push_piece(Section::Additional, self.zone, glue.welcome);
-        Ok(())
-    }
-
-    fn answer_nodata(&self, response: &mut Response<'_>, ttl: u32) -> Result<(), Full> {
-        response.push_negative_soa(self.zone, ttl)
-    }
-
-    fn answer_nxdomain(&self, response: &mut Response<'_>) -> Result<(), Full> {
-        response.set_rcode(Rcode::NXDOMAIN);
-        response.push_negative_soa(self.zone, self.zone.negative_ttl())
-    }
-
-    /// The CNAME that follows from a DNAME (RFC 6672 3.1). Gives where its target stands; none when that would be longer
-    /// than a name can be.
-    fn follow_dname(
-        &self,
-        response: &mut Response<'_>,
-        dname: &Rrset,
-        sought: &mut Qname,
-        owner: NamePosition,
-        below: usize,
-    ) -> Result<Option<NamePosition>, Full> {
-        if sought.redirect(below, self.zone.target(dname)).is_none() {
-            return Ok(None);
-        }
-        let target = response.next_rdata();
-        response.push_synthesized_cname(owner, self.zone.ttl(dname), sought.wire())?;
-        Ok(Some(target))
-    }
-
-    /// Whether another zone of ours speaks for a name; DS apart, which its parent answers.
-    fn is_anothers(&self, sought: &Qname) -> bool {
-        self.question.qtype == Rtype::DS && self.snapshot.find_zone(sought, Rtype::SOA) != Some(self.index)
-    }
-}
-
-/// The records of some sites that are to be shown, equal ones once (RFC 2181 5); gives how many.
-fn push_sites(
-    response: &mut Response<'_>,
-    steered: &SteeredLookup<'_>,
-    sites: &Sites,
-    is_shown: impl Fn(&SiteRecord) -> bool,
-    ttl: u32,
-    owner: NamePosition,
-) -> Result<usize, Full> {
-    let service = steered.service;
-    let sites = sites.as_slice();
-    let mut count = 0;
-    for (number, &site) in sites.iter().enumerate() {
-        for record in service.records(steered.rtype, site).iter().filter(|record| is_shown(record)) {
-            let mut earlier = sites[..number].iter().flat_map(|&site| service.records(steered.rtype, site));
-            if earlier.any(|other| other.is_equal_to(record) && is_shown(other)) {
-                continue;
-            }
-            response.push_site_record(service, record, ttl, owner)?;
-            count += 1;
-        }
-    }
-    Ok(count)
 }

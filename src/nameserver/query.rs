@@ -3,7 +3,9 @@
 //! Whatever is wrong with a message is a value in the query, not an error: the answer to a broken message
 //! still repeats what could be read of it (RFC 6891 7: else the asker concludes that we have no EDNS).
 
-use crate::nameserver::response::Rcode;
+use super::edns::Edns;
+use super::response::Rcode;
+use crate::wire::name::wire_length;
 use crate::wire::{Qname, Rtype, number};
 
 /// Octets of a message before its question (RFC 1035 4.1.1).
@@ -13,10 +15,12 @@ pub const HEADER_LENGTH: usize = 12;
 #[derive(Debug)]
 pub struct Query<'a> {
     bytes: &'a [u8],
-    /// The octets of the question, when there was exactly one and it could be read.
+    /// The question, when there was exactly one and it could be read.
     pub question: Option<Question>,
     /// What the OPT record said, when there was one and it could be read.
-    pub edns: Option<Edns>,
+    pub edns: Option<Edns<'a>>,
+    /// The signature, when there is one.
+    pub tsig: Option<Tsig<'a>>,
     /// What must be answered because of the message alone.
     pub fault: Option<Rcode>,
     /// Octets after the last record: answered as usual, and counted.
@@ -34,39 +38,18 @@ pub struct Question {
     pub qclass: u16,
 }
 
-/// What an OPT record says (RFC 6891 6.1).
+/// A transaction signature (RFC 8945 4.2), as far as it is needed to say that its key is not known here.
 #[derive(Clone, Copy, Debug)]
-pub struct Edns {
-    /// The largest UDP payload that the asker takes.
-    pub udp_payload: u16,
-    /// EDNS version.
-    pub version: u8,
-    /// DO.
-    pub dnssec_ok: bool,
-    /// The first client subnet option, if it is well-formed.
-    pub client_subnet: Option<ClientSubnet>,
+pub struct Tsig<'a> {
+    /// The key's name, uncompressed.
+    pub key: &'a [u8],
+    /// The algorithm's name, uncompressed.
+    pub algorithm: &'a [u8],
+    /// Time signed and fudge, as they came.
+    pub time: &'a [u8],
+    /// Original ID.
+    pub original_id: &'a [u8],
 }
-
-/// A well-formed client subnet option of a query (RFC 7871 6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientSubnet {
-    /// 1 IPv4, 2 IPv6, 0 only with a source prefix-length of 0.
-    pub family: u16,
-    /// SOURCE PREFIX-LENGTH.
-    pub source_prefix_length: u8,
-    /// ADDRESS, zero-filled.
-    pub address: [u8; 16],
-}
-
-impl ClientSubnet {
-    /// Octets of ADDRESS in the option.
-    #[must_use]
-    pub fn address_length(&self) -> usize {
-        usize::from(self.source_prefix_length).div_ceil(8)
-    }
-}
-
-const OPT_CLIENT_SUBNET: u16 = 8;
 
 impl<'a> Query<'a> {
     /// Reads a message and its QNAME. None for what must not be answered at all: less than a header, or a
@@ -76,7 +59,8 @@ impl<'a> Query<'a> {
         if bytes.len() < HEADER_LENGTH || bytes[2] & 0x80 != 0 {
             return None;
         }
-        let mut query = Query { bytes, question: None, edns: None, fault: None, has_trailing_octets: false };
+        let mut query =
+            Query { bytes, question: None, edns: None, tsig: None, fault: None, has_trailing_octets: false };
         query.fault = query.read_body(qname).err();
         if query.opcode() != 0 {
             query.fault = Some(Rcode::NOTIMP);
@@ -98,6 +82,12 @@ impl<'a> Query<'a> {
         &self.bytes[..HEADER_LENGTH]
     }
 
+    /// Octets of the message.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The question section as it came, QNAME's case and all; empty if it could not be read.
     #[must_use]
     pub fn question_octets(&self) -> &'a [u8] {
@@ -107,90 +97,58 @@ impl<'a> Query<'a> {
 
     fn read_body(&mut self, qname: &mut Qname) -> Result<(), Rcode> {
         let mut reader = Reader { bytes: self.bytes, at: HEADER_LENGTH };
-        if self.count(4) != 1 {
-            return Err(Rcode::FORMERR);
+        match self.count(4) {
+            0 => {}
+            1 => self.question = Some(reader.question(qname).ok_or(Rcode::FORMERR)?),
+            _ => return Err(Rcode::FORMERR),
         }
-        let question = reader.question(qname).ok_or(Rcode::FORMERR)?;
-        self.question = Some(question);
+        // What is wrong among the records does not end the reading: an OPT that is still to come is answered (RFC 6891 7).
+        let mut fault = Ok(());
         // A count promises records; each is at least 11 octets, so the message's end bounds the loops.
         for _ in 0..u32::from(self.count(6)) + u32::from(self.count(8)) {
             let record = reader.record().ok_or(Rcode::FORMERR)?;
-            if record.rtype == Rtype::OPT {
-                return Err(Rcode::FORMERR);
+            if matches!(record.rtype, Rtype::OPT | Rtype::TSIG) {
+                fault = Err(Rcode::FORMERR);
             }
         }
         for _ in 0..self.count(10) {
+            // A signature is the last record (RFC 8945 5.1).
+            if self.tsig.take().is_some() {
+                fault = Err(Rcode::FORMERR);
+            }
             let record = reader.record().ok_or(Rcode::FORMERR)?;
-            if record.rtype != Rtype::OPT {
-                continue;
+            match record.rtype {
+                Rtype::OPT => fault = fault.and(self.read_opt(&record)),
+                Rtype::TSIG => match record.as_tsig() {
+                    Some(tsig) => self.tsig = Some(tsig),
+                    None => fault = Err(Rcode::FORMERR),
+                },
+                _ => {}
             }
-            // One OPT, at the root (RFC 6891 6.1.1, 6.1.2).
-            if self.edns.is_some() || !record.is_at_root {
-                self.edns.get_or_insert(Edns::bare(&record));
-                return Err(Rcode::FORMERR);
-            }
-            let mut edns = Edns::bare(&record);
-            let options = edns.read_options(record.rdata);
-            self.edns = Some(edns);
-            options.ok_or(Rcode::FORMERR)?;
         }
+        fault?;
         self.has_trailing_octets = reader.at < self.bytes.len();
-        Ok(())
+        // Without a question it can only be about a cookie (RFC 7873 5.4).
+        let is_about_something =
+            self.question.is_some() || self.edns.is_some_and(|edns| edns.cookie.is_some());
+        if is_about_something { Ok(()) } else { Err(Rcode::FORMERR) }
+    }
+
+    /// One OPT, at the root (RFC 6891 6.1.1, 6.1.2).
+    fn read_opt(&mut self, record: &Record<'a>) -> Result<(), Rcode> {
+        let mut edns = Edns::bare(record.class, record.ttl);
+        if self.edns.is_some() || record.owner != [0] {
+            self.edns.get_or_insert(edns);
+            return Err(Rcode::FORMERR);
+        }
+        let options = edns.read_options(record.rdata);
+        self.edns = Some(edns);
+        options.ok_or(Rcode::FORMERR)
     }
 
     fn count(&self, at: usize) -> u16 {
         u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]])
     }
-}
-
-impl Edns {
-    fn bare(opt: &Record<'_>) -> Edns {
-        let [_extended_rcode, version, flags, _] = opt.ttl;
-        Edns { udp_payload: opt.class, version, dnssec_ok: flags & 0x80 != 0, client_subnet: None }
-    }
-
-    /// None when an option is cut short, or the client subnet is malformed.
-    fn read_options(&mut self, mut octets: &[u8]) -> Option<()> {
-        // Versions above 0 may mean anything by their options: BADVERS, whatever they are (RFC 6891 6.1.3).
-        if self.version > 0 {
-            return Some(());
-        }
-        let mut seen_client_subnet = false;
-        while !octets.is_empty() {
-            let (head, rest) = octets.split_at_checked(4)?;
-            let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
-            let (value, rest) = rest.split_at_checked(length)?;
-            octets = rest;
-            if u16::from_be_bytes([head[0], head[1]]) == OPT_CLIENT_SUBNET && !seen_client_subnet {
-                seen_client_subnet = true;
-                self.client_subnet = Some(read_client_subnet(value)?);
-            }
-        }
-        Some(())
-    }
-}
-
-/// A client subnet option's value, none if malformed (RFC 7871 6 and 7.1.2; meaning 1).
-pub fn read_client_subnet(value: &[u8]) -> Option<ClientSubnet> {
-    let (head, octets) = value.split_at_checked(4)?;
-    let family = u16::from_be_bytes([head[0], head[1]]);
-    let (source_prefix_length, scope_prefix_length) = (head[2], head[3]);
-    let longest = match family {
-        0 => 0,
-        1 => 32,
-        2 => 128,
-        _ => return None,
-    };
-    let well_formed = source_prefix_length <= longest
-        && scope_prefix_length == 0
-        && octets.len() == usize::from(source_prefix_length).div_ceil(8);
-    if !well_formed {
-        return None;
-    }
-    let mut address = [0; 16];
-    address[..octets.len()].copy_from_slice(octets);
-    let bits_beyond = u128::from_be_bytes(address).checked_shl(u32::from(source_prefix_length)).unwrap_or(0);
-    (bits_beyond == 0).then_some(ClientSubnet { family, source_prefix_length, address })
 }
 
 struct Reader<'a> {
@@ -199,7 +157,8 @@ struct Reader<'a> {
 }
 
 struct Record<'a> {
-    is_at_root: bool,
+    /// As it stands in the message, pointers and all.
+    owner: &'a [u8],
     rtype: Rtype,
     class: u16,
     ttl: [u8; 4],
@@ -218,12 +177,13 @@ impl<'a> Reader<'a> {
     }
 
     fn record(&mut self) -> Option<Record<'a>> {
-        let is_at_root = self.bytes.get(self.at) == Some(&0);
+        let start = self.at;
         self.skip_name()?;
+        let owner = &self.bytes[start..self.at];
         let fixed = self.take(10)?;
         let length = usize::from(u16::from_be_bytes([fixed[8], fixed[9]]));
         Some(Record {
-            is_at_root,
+            owner,
             rtype: Rtype(u16::from_be_bytes([fixed[0], fixed[1]])),
             class: u16::from_be_bytes([fixed[2], fixed[3]]),
             ttl: [fixed[4], fixed[5], fixed[6], fixed[7]],
@@ -258,6 +218,22 @@ impl<'a> Reader<'a> {
         let taken = self.bytes.get(self.at..self.at.checked_add(length)?)?;
         self.at += length;
         Some(taken)
+    }
+}
+
+impl<'a> Record<'a> {
+    /// None when it is malformed; its names must not be compressed (RFC 8945 4.2).
+    fn as_tsig(&self) -> Option<Tsig<'a>> {
+        wire_length(self.owner).filter(|length| *length == self.owner.len())?;
+        let (algorithm, rest) = self.rdata.split_at_checked(wire_length(self.rdata)?)?;
+        let (time, rest) = rest.split_at_checked(8)?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let (_mac, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        let (original_id, rest) = rest.split_at_checked(2)?;
+        let (_error, rest) = rest.split_at_checked(2)?;
+        let (length, other) = rest.split_first_chunk()?;
+        let is_whole = other.len() == usize::from(u16::from_be_bytes(*length));
+        is_whole.then_some(Tsig { key: self.owner, algorithm, time, original_id })
     }
 }
 

@@ -4,7 +4,8 @@
 //! copied from pieces that were compiled at load. Room for the OPT record is kept back from the start, so that a
 //! response to a query with EDNS never loses its OPT to truncation.
 
-use crate::nameserver::query::{ClientSubnet, Edns, HEADER_LENGTH, Query};
+use super::edns::{self, ClientSubnet};
+use super::query::{HEADER_LENGTH, Query, Tsig};
 use crate::site::compile::{CompiledService, SiteRecord};
 use crate::wire::{Rtype, number};
 use crate::zone::Zone;
@@ -23,24 +24,35 @@ impl Rcode {
     pub const NOTIMP: Rcode = Rcode(4);
     pub const REFUSED: Rcode = Rcode(5);
     pub const YXDOMAIN: Rcode = Rcode(6);
+    pub const NOTAUTH: Rcode = Rcode(9);
     pub const BADVERS: Rcode = Rcode(16);
+    pub const BADCOOKIE: Rcode = Rcode(23);
 }
 
-/// INFO-CODE of an extended error (RFC 8914 4).
+/// An extended error (RFC 8914): why, beside the RCODE, and for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExtendedError(pub u16);
+pub struct ExtendedError {
+    /// INFO-CODE.
+    pub code: u16,
+    /// EXTRA-TEXT, where the code alone says too little.
+    pub text: &'static str,
+}
 
 #[allow(missing_docs)] // IANA's names
 impl ExtendedError {
-    pub const BLOCKED: ExtendedError = ExtendedError(15);
-    pub const NOT_AUTHORITATIVE: ExtendedError = ExtendedError(20);
-    pub const INVALID_DATA: ExtendedError = ExtendedError(24);
+    /// All sites are down, and what is answered is better than nothing.
+    pub const ALL_DOWN: ExtendedError = ExtendedError { code: 0, text: "all sites are down" };
+    /// All sites are down, and the records kept for that are answered.
+    pub const LAST_RESORT: ExtendedError = ExtendedError { code: 0, text: "all sites are down: last resort" };
+    pub const BLOCKED: ExtendedError = ExtendedError { code: 15, text: "" };
+    pub const NOT_AUTHORITATIVE: ExtendedError = ExtendedError { code: 20, text: "" };
+    pub const INVALID_DATA: ExtendedError = ExtendedError { code: 24, text: "" };
 }
 
 /// What fits into a UDP response without EDNS (RFC 1035 2.3.4).
 pub const PLAIN_UDP_PAYLOAD: u16 = 512;
-/// What we send over UDP at most, and say that we take: it passes every path unfragmented (DNS Flag Day 2020).
-pub const UDP_PAYLOAD: u16 = 1232;
+/// Responses that only their length could tell apart are padded to a multiple of this (RFC 8467 4.1).
+const PADDING_BLOCK: usize = 468;
 
 /// Flags in the third octet of the header.
 const QR: u8 = 0x80;
@@ -48,6 +60,8 @@ const OPCODE_AND_RD: u8 = 0x79;
 const AA: u8 = 0x04;
 const TC: u8 = 0x02;
 
+/// With its text of an extended error a response is at most so many times as long as the query.
+const TEXT_FACTOR: usize = 3;
 /// OPT without options: root, type, class, TTL, RDLENGTH.
 const OPT_LENGTH: usize = 11;
 const DO: u8 = 0x80;
@@ -80,25 +94,73 @@ pub enum Section {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
+/// How long a response may be, in octets.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Whatever it says.
+    pub longest: usize,
+    /// When it says that there is nothing.
+    pub longest_negative: usize,
+}
+
+/// What the response's OPT holds, but for what comes about on the way.
+#[derive(Clone, Copy, Debug)]
+pub struct Opt<'a> {
+    /// What we take over UDP.
+    pub udp_payload: u16,
+    /// DO, copied.
+    pub dnssec_ok: bool,
+    /// Echoed, with the scope.
+    pub client_subnet: Option<ClientSubnet>,
+    /// The client's part and ours.
+    pub cookie: Option<[u8; 24]>,
+    /// Who we are.
+    pub nsid: Option<&'a [u8]>,
+    /// Tenths of a second.
+    pub keepalive: Option<u16>,
+    /// Whether the serial of the zone that answers is asked for.
+    pub has_zone_version: bool,
+    /// Whether the response's length is to tell little.
+    pub is_padded: bool,
+}
+
+impl Opt<'_> {
+    /// Octets that are kept back for it.
+    fn room(&self) -> usize {
+        OPT_LENGTH
+            + self.client_subnet.map_or(0, |subnet| 8 + subnet.address_length())
+            + self.cookie.map_or(0, |cookie| 4 + cookie.len())
+            + self.nsid.map_or(0, |nsid| 4 + nsid.len())
+            + self.keepalive.map_or(0, |_| 6)
+            + if self.has_zone_version { 10 } else { 0 }
+    }
+}
+
 /// A response that is being written.
 pub struct Response<'o> {
     out: &'o mut [u8],
     at: usize,
     /// Where records must end for the OPT to fit.
     limit: usize,
+    /// The same for a negative answer.
+    negative_limit: usize,
     /// The same with the OPT's room.
     end: usize,
+    /// The same for the text of an extended error, which is for people and never worth an amplification.
+    text_end: usize,
     question_end: usize,
     apex: [u8; 2],
-    edns: Option<Edns>,
+    opt: Option<Opt<'o>>,
     rcode: Rcode,
-    scope: Option<u8>,
+    scope: u8,
+    zone_version: Option<(u8, u32)>,
     extended_error: Option<ExtendedError>,
+    unknown_key: Option<Tsig<'o>>,
 }
 
 impl<'o> Response<'o> {
-    /// Header and question. `longest` is what the transport takes; the buffer must be at least 512 octets.
-    pub fn begin(query: &Query<'_>, longest: usize, out: &'o mut [u8]) -> Response<'o> {
+    /// Header and question. The buffer must be at least 512 octets.
+    pub fn begin(query: &Query<'_>, limits: Limits, opt: Option<Opt<'o>>, out: &'o mut [u8]) -> Response<'o> {
         let question = query.question_octets();
         let header = query.header();
         let question_end = HEADER_LENGTH + question.len();
@@ -107,26 +169,29 @@ impl<'o> Response<'o> {
         out[2] = QR | header[2] & OPCODE_AND_RD;
         out[5] = u8::from(!question.is_empty());
         out[HEADER_LENGTH..question_end].copy_from_slice(question);
-        let end = longest.min(out.len());
-        let opt = query.edns.map_or(0, |edns| {
-            OPT_LENGTH + edns.client_subnet.map_or(0, |subnet| 8 + subnet.address_length())
-        });
+        let end = limits.longest.min(out.len());
+        let room = opt.map_or(0, |opt| opt.room());
         Response {
             out,
             at: question_end,
-            limit: end - opt,
+            limit: end.saturating_sub(room),
+            negative_limit: limits.longest_negative.min(end).saturating_sub(room),
             end,
+            text_end: end.min(TEXT_FACTOR * query.length()),
             question_end,
             apex: [0xc0, 0],
-            edns: query.edns,
+            opt,
             rcode: Rcode::NOERROR,
-            scope: query.edns.and_then(|edns| edns.client_subnet).map(|_| 0),
+            scope: 0,
+            zone_version: None,
             extended_error: None,
+            unknown_key: None,
         }
     }
 
     /// Where names of the zone point: its apex is the end of QNAME.
     pub fn within(&mut self, zone: &Zone) {
+        self.zone_version = Some((zone.apex_labels() as u8, zone.serial()));
         let apex = self.question_end - 4 - zone.apex().wire().len();
         self.apex = NamePosition(apex).pointer();
     }
@@ -151,9 +216,15 @@ impl<'o> Response<'o> {
         self.extended_error = Some(error);
     }
 
-    /// Sets SCOPE PREFIX-LENGTH, where the query carries a client subnet; otherwise nothing is sent.
+    /// Says that the key of a signature is not known here (RFC 8945 5.2.1).
+    pub fn set_unknown_key(&mut self, tsig: &Tsig<'o>) {
+        self.rcode = Rcode::NOTAUTH;
+        self.unknown_key = Some(*tsig);
+    }
+
+    /// Sets SCOPE PREFIX-LENGTH; it is sent where the query carries a client subnet.
     pub fn set_scope(&mut self, scope: u8) {
-        self.scope = self.scope.map(|_| scope);
+        self.scope = scope;
     }
 
     /// Drops all records, and says so by TC.
@@ -196,6 +267,11 @@ impl<'o> Response<'o> {
         let start = self.at;
         let soa = zone.soa();
         self.push_piece(Section::Authority, zone, soa.piece())?;
+        // Of a chain, the links are what was asked for.
+        let is_all = self.out[6..8] == [0, 0];
+        if is_all && self.at > self.negative_limit {
+            return Err(Full);
+        }
         self.out[start..start + 2].copy_from_slice(&self.apex);
         self.out[start + 6..start + 10].copy_from_slice(&ttl.to_be_bytes());
         Ok(())
@@ -252,39 +328,121 @@ impl<'o> Response<'o> {
         Ok(())
     }
 
-    /// Writes RCODE and OPT; gives the length of the whole.
+    /// One text in class CH, of at most 255 octets.
+    pub fn push_chaos(&mut self, text: &str) {
+        let text = &text.as_bytes()[..text.len().min(usize::from(u8::MAX))];
+        let start = self.at;
+        if self.push_record_head(NamePosition::QNAME, Rtype::TXT, 0, 1 + text.len()).is_ok() {
+            self.out[start + 4..start + 6].copy_from_slice(&number::CH.to_be_bytes());
+            let _ = self.push(&[text.len() as u8]).and_then(|_| self.push(text));
+            self.count(Section::Answer, 1);
+            self.set_authoritative();
+        }
+    }
+
+    /// Writes RCODE, OPT and TSIG; gives the length of the whole.
     #[inline]
     pub fn finish(mut self) -> Finished {
         self.out[3] = (self.rcode.0 & 0x0f) as u8;
-        if let Some(edns) = self.edns {
-            self.push_opt(&edns);
+        if let Some(opt) = self.opt {
+            self.push_opt(&opt);
+        }
+        if let Some(tsig) = self.unknown_key {
+            self.push_unknown_key(&tsig);
         }
         Finished {
             length: self.at,
             rcode: self.rcode,
-            scope: self.scope,
+            scope: self.opt.and_then(|opt| opt.client_subnet).map(|_| self.scope),
             is_truncated: self.out[2] & TC != 0,
             extended_error: self.extended_error,
         }
     }
 
-    fn push_opt(&mut self, edns: &Edns) {
+    fn push_opt(&mut self, opt: &Opt<'_>) {
         self.limit = self.end;
         let start = self.at;
         let upper_rcode = (self.rcode.0 >> 4) as u8;
-        let flags = if edns.dnssec_ok { DO } else { 0 };
-        let [size_high, size_low] = UDP_PAYLOAD.to_be_bytes();
+        let flags = if opt.dnssec_ok { DO } else { 0 };
+        let [size_high, size_low] = opt.udp_payload.to_be_bytes();
         let _ = self.push(&[0, 0, Rtype::OPT.0 as u8, size_high, size_low, upper_rcode, 0, flags, 0, 0, 0]);
-        if let (Some(subnet), Some(scope)) = (edns.client_subnet, self.scope) {
-            self.push_client_subnet(&subnet, scope);
+        if let Some(subnet) = opt.client_subnet {
+            self.push_client_subnet(&subnet, self.scope);
         }
-        if let Some(ExtendedError(code)) = self.extended_error {
-            let [high, low] = code.to_be_bytes();
-            // Where it does not fit, the RCODE has to do.
-            let _ = self.push(&[0, 15, 0, 2, high, low]);
+        if let Some(cookie) = opt.cookie {
+            self.push_option(edns::COOKIE, &cookie);
+        }
+        if let Some(nsid) = opt.nsid {
+            self.push_option(edns::NSID, nsid);
+        }
+        if let Some(keepalive) = opt.keepalive {
+            self.push_option(edns::TCP_KEEPALIVE, &keepalive.to_be_bytes());
+        }
+        if let Some((labels, serial)) = self.zone_version.filter(|_| opt.has_zone_version) {
+            let [a, b, c, d] = serial.to_be_bytes();
+            // Type 0 is the SOA's serial (RFC 9660 2.1).
+            self.push_option(edns::ZONE_VERSION, &[labels, 0, a, b, c, d]);
+        }
+        if let Some(error) = self.extended_error {
+            self.push_extended_error(error);
+        }
+        if opt.is_padded {
+            self.push_padding();
         }
         let length = (self.at - start - OPT_LENGTH) as u16;
         self.out[start + 9..start + 11].copy_from_slice(&length.to_be_bytes());
+        self.count(Section::Additional, 1);
+    }
+
+    /// All of an option, or where it does not fit none of it.
+    fn push_option(&mut self, code: u16, value: &[u8]) {
+        if self.at + 4 + value.len() <= self.limit {
+            let [code_high, code_low] = code.to_be_bytes();
+            let [length_high, length_low] = (value.len() as u16).to_be_bytes();
+            let _ = self.push(&[code_high, code_low, length_high, length_low]);
+            let _ = self.push(value);
+        }
+    }
+
+    /// Where it does not fit, the RCODE has to do.
+    fn push_extended_error(&mut self, error: ExtendedError) {
+        let text = if self.at + 6 + error.text.len() <= self.text_end { error.text } else { "" };
+        if self.at + 6 + text.len() <= self.limit {
+            self.push_option(edns::EXTENDED_ERROR, &error.code.to_be_bytes());
+            let length_at = self.at - 4;
+            self.out[length_at..length_at + 2].copy_from_slice(&(2 + text.len() as u16).to_be_bytes());
+            let _ = self.push(text.as_bytes());
+        }
+    }
+
+    fn push_padding(&mut self) {
+        let padded = (self.at + 4).next_multiple_of(PADDING_BLOCK).min(self.limit);
+        if let Some(length) = padded.checked_sub(self.at + 4) {
+            let [code_high, code_low] = edns::PADDING.to_be_bytes();
+            let [length_high, length_low] = (length as u16).to_be_bytes();
+            let _ = self.push(&[code_high, code_low, length_high, length_low]);
+            self.out[self.at..self.at + length].fill(0);
+            self.at += length;
+        }
+    }
+
+    /// An unsigned TSIG that says BADKEY (RFC 8945 5.2.1, 5.3.2).
+    #[cold]
+    fn push_unknown_key(&mut self, tsig: &Tsig<'_>) {
+        const BADKEY: [u8; 2] = [0, 17];
+        self.limit = self.end;
+        let length = tsig.algorithm.len() + tsig.time.len() + 2 + tsig.original_id.len() + BADKEY.len() + 2;
+        if self.at + tsig.key.len() + 10 + length > self.limit {
+            return;
+        }
+        let [length_high, length_low] = (length as u16).to_be_bytes();
+        let [class_high, class_low] = number::CLASS_ANY.to_be_bytes();
+        let head = [0, Rtype::TSIG.0 as u8, class_high, class_low, 0, 0, 0, 0, length_high, length_low];
+        let parts: [&[u8]; 8] =
+            [tsig.key, &head, tsig.algorithm, tsig.time, &[0, 0], tsig.original_id, &BADKEY, &[0, 0]];
+        for part in parts {
+            let _ = self.push(part);
+        }
         self.count(Section::Additional, 1);
     }
 

@@ -82,8 +82,19 @@ impl Reloader {
             warn_of_undelegated(&zones, &mut of_round);
             findings.extend(of_failed_rounds);
             findings.extend(of_round);
-            let served =
-                Served { shared_files, shared, zones, services, catchments, geography, about, failing };
+            let policy = Arc::clone(&self.policy);
+            let snapshot = snapshot.with_policy(Arc::clone(&policy));
+            let served = Served {
+                shared_files,
+                shared,
+                zones,
+                services,
+                catchments,
+                geography,
+                about,
+                policy,
+                failing,
+            };
             return Ok((served, snapshot, layout));
         }
     }

@@ -17,6 +17,7 @@ use crate::finding::{Finding, Findings, Severity, Source};
 use crate::geo;
 use crate::geo::read::About;
 use crate::health::board::Layout;
+use crate::policy::Policy;
 use crate::site::Service;
 use crate::site::read::Shared;
 use crate::snapshot::Snapshot;
@@ -65,6 +66,7 @@ pub struct Reloader {
     geodb: Vec<PathBuf>,
     /// Nobody named the geo databases: where they would be, there may be none.
     geodb_may_be_missing: bool,
+    policy: Arc<Policy>,
     serials: Serials,
     number: u64,
     served: Option<Served>,
@@ -80,6 +82,7 @@ struct Served {
     catchments: Arc<Catchments>,
     geography: Geography,
     about: Vec<About>,
+    policy: Arc<Policy>,
     /// Zones that do not answer as they themselves say, and are served all the same: from the start, or by force.
     failing: BTreeSet<Name>,
 }
@@ -133,6 +136,7 @@ impl Reloader {
             zones: zones.to_owned(),
             geodb: geodb.to_owned(),
             geodb_may_be_missing: false,
+            policy: Arc::default(),
             serials: Serials::open(state),
             number: 0,
             served: None,
@@ -145,6 +149,13 @@ impl Reloader {
         Reloader {
             geodb_may_be_missing: !config.geodb_is_named,
             ..Reloader::new(&config.zones, &config.geodb, keeps_state.then_some(config.state.as_path()))
+        }
+    }
+
+    /// What responses are like in general, from the next reload on.
+    pub fn set_policy(&mut self, policy: Policy) {
+        if policy != *self.policy {
+            self.policy = Arc::new(policy);
         }
     }
 
@@ -216,7 +227,14 @@ impl Reloader {
         let is_same = |zone: &ServedZone| zone.standing != Standing::New;
         let count_is_same = self.served.as_ref().is_some_and(|served| served.zones.len() == zones.len());
         let shared_files = folder.shared;
-        if !shared_is_new && !geography_is_new && count_is_same && zones.values().all(is_same) {
+        let policy_is_same =
+            self.served.as_ref().is_some_and(|served| Arc::ptr_eq(&served.policy, &self.policy));
+        if !shared_is_new
+            && !geography_is_new
+            && policy_is_same
+            && count_is_same
+            && zones.values().all(is_same)
+        {
             return Ok(Attempt::Same { shared_files, zones });
         }
         let next = Next { shared_files, shared, zones, geography, geography_is_new, force };

@@ -610,7 +610,7 @@ fn read_rule(node: &Node, sites: &Members<'_>, findings: &mut Findings) -> Optio
     let is_else = mapping.get("else").map(|node| (node, node.boolean(findings)));
     match is_else {
         Some((node, _)) if is_selective => {
-            findings.error(&node.at, "else: true stands without other conditions")
+            findings.error(&node.at, "else: true stands without other conditions");
         }
         Some((node, Some(false))) => findings.error(&node.at, "else: can only be true"),
         None if !is_selective => {

@@ -13,8 +13,9 @@ pub trait Responder {
     /// Writes the response into `out`, and gives its length.
     fn respond(&mut self, message: &[u8], client: IpAddr, out: &mut [u8]) -> Option<usize>;
 
-    /// Called now and then while nothing comes: the moment to let go of what is out of date.
-    fn idle(&mut self) {}
+    /// Called before each batch, and now and then while nothing comes: the moment to look at the clock, and to let go of
+    /// what is out of date.
+    fn refresh(&mut self) {}
 }
 
 fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {

@@ -82,7 +82,7 @@ pub fn serve(
         }
         let mut stop = stop;
         while timeout(LOOK_UP, stop.wait_for(|stop| *stop)).await.is_err() {
-            door.answering.borrow_mut().responder.idle();
+            door.answering.borrow_mut().responder.refresh();
         }
         Ok(())
     })
@@ -124,6 +124,7 @@ impl<R: Responder> Door<R> {
     /// The response behind its length, or none.
     fn respond(&self, message: &[u8], client: IpAddr) -> Option<Vec<u8>> {
         let Answering { responder, out } = &mut *self.answering.borrow_mut();
+        responder.refresh();
         let length = responder.respond(message, client, out)?;
         let mut framed = Vec::with_capacity(2 + length);
         framed.extend_from_slice(&(length as u16).to_be_bytes());

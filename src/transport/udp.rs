@@ -89,6 +89,7 @@ fn serve_batches(socket: &UdpSocket, responder: &mut impl Responder, stop: &Atom
                 }
             }
         };
+        responder.refresh();
         let mut lengths = [0; BATCH];
         let mut addresses = [None; BATCH];
         let mut answered = 0;
@@ -156,6 +157,7 @@ fn serve_one_by_one(socket: &UdpSocket, responder: &mut impl Responder, stop: &A
             }
         };
         let Some(client) = address.as_ref().and_then(client_of) else { continue };
+        responder.refresh();
         let Some(length) = responder.respond(&query[..length], client, &mut response) else { continue };
         let slices = [IoSlice::new(&response[..length])];
         let result = match &arrived_at {
@@ -214,7 +216,7 @@ fn client_of(address: &SockaddrStorage) -> Option<IpAddr> {
 /// A time-out is the usual case. Anything else must not become a loop that burns a core.
 #[cold]
 fn wait_after(error: Errno, responder: &mut impl Responder) {
-    responder.idle();
+    responder.refresh();
     if !matches!(error, Errno::EAGAIN | Errno::EINTR) {
         debug!("nothing was received: {error}");
         std::thread::sleep(Duration::from_millis(10));

@@ -226,6 +226,7 @@ pub fn rcode_name(rcode: u16) -> String {
     match RCODES.get(usize::from(rcode)) {
         Some(name) => (*name).to_owned(),
         None if rcode == 16 => "BADVERS".to_owned(),
+        None if rcode == 23 => "BADCOOKIE".to_owned(),
         None => format!("RCODE{rcode}"),
     }
 }

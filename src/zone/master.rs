@@ -171,7 +171,7 @@ impl<'t> Lexer<'t> {
                     }
                 }
                 b'\\' => {
-                    self.at += 1 + usize::from(octets.get(self.at + 1).is_some_and(|next| *next != b'\n'))
+                    self.at += 1 + usize::from(octets.get(self.at + 1).is_some_and(|next| *next != b'\n'));
                 }
                 b' ' | b'\t' | b'\r' | b'\n' | b';' | b'(' | b')' if !is_quoted => break,
                 _ => self.at += 1,
@@ -287,7 +287,7 @@ impl Reader<'_> {
                 }
             }
             ("$GENERATE", [range, rest @ ..]) if rest.len() >= 3 => {
-                self.generate(places, range, rest, origin)
+                self.generate(places, range, rest, origin);
             }
             ("$ORIGIN", _) => self.tell(&at, "$ORIGIN takes a name"),
             ("$TTL", _) => self.tell(&at, "$TTL takes a time"),

@@ -1,6 +1,6 @@
 //! A client subnet option's value, read by the server and by a model that looks at bits.
 
-use meridian::nameserver::query::read_client_subnet;
+use meridian::nameserver::edns::read_client_subnet;
 
 use super::model;
 

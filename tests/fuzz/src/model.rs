@@ -9,15 +9,19 @@ pub(crate) struct Model<'m> {
     pub(crate) is_well_formed: bool,
     /// The first OPT that could be read as a record.
     pub(crate) opt: Option<Opt<'m>>,
+    /// There is a TSIG.
+    pub(crate) is_signed: bool,
 }
 
-/// An OPT record's fixed part and its first client subnet.
+/// An OPT record's fixed part, its first client subnet and its first cookie.
 #[derive(Clone, Copy)]
 pub(crate) struct Opt<'m> {
     pub(crate) payload: u16,
     pub(crate) version: u8,
     /// Value of the first option 8, well-formed or not.
     pub(crate) subnet: Option<&'m [u8]>,
+    /// Value of the first option 10, well-formed or not.
+    pub(crate) cookie: Option<&'m [u8]>,
 }
 
 struct Record<'m> {
@@ -66,56 +70,85 @@ fn record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
 impl<'m> Model<'m> {
     /// Of a message with a whole header.
     pub(crate) fn of(bytes: &'m [u8]) -> Model<'m> {
-        let mut model = Model { question: None, is_well_formed: false, opt: None };
+        let mut model = Model { question: None, is_well_formed: false, opt: None, is_signed: false };
         model.is_well_formed = model.read(bytes).is_some();
         model
     }
 
     fn read(&mut self, bytes: &'m [u8]) -> Option<()> {
-        if u16_at(bytes, 4) != Some(1) {
-            return None;
+        let mut at = 12;
+        match u16_at(bytes, 4)? {
+            0 => {}
+            1 => {
+                at = name_end(bytes, 12, false)? + 4;
+                self.question = Some(bytes.get(12..at)?);
+            }
+            _ => return None,
         }
-        let mut at = name_end(bytes, 12, false)? + 4;
-        self.question = Some(bytes.get(12..at)?);
+        let mut is_good = true;
         for section in [6, 8, 10] {
-            for _ in 0..u16_at(bytes, section)? {
+            let count = u16_at(bytes, section)?;
+            for number in 0..count {
+                let start = at;
                 let record = record(bytes, at)?;
                 at = record.end;
-                if record.rtype != 41 {
-                    continue;
-                }
-                if section != 10 {
-                    return None;
-                }
-                let is_second = self.opt.is_some();
-                let (subnet, is_whole) = first_subnet(record.rdata);
-                self.opt.get_or_insert(Opt { payload: record.class, version: record.version, subnet });
-                // Of versions that we do not know, the options are not looked into.
-                let is_good = record.version > 0
-                    || is_whole && subnet.is_none_or(|value| client_subnet(value).is_some());
-                if is_second || !record.is_at_root || !is_good {
-                    return None;
+                match record.rtype {
+                    41 if section == 10 => is_good &= self.read_opt(&record),
+                    41 => is_good = false,
+                    250 => {
+                        self.is_signed = true;
+                        is_good &=
+                            section == 10 && number + 1 == count && is_signature(bytes, start, &record);
+                    }
+                    _ => {}
                 }
             }
         }
-        Some(())
+        let has_cookie = self.opt.is_some_and(|opt| opt.version == 0 && opt.cookie.is_some());
+        (is_good && (self.question.is_some() || has_cookie)).then_some(())
+    }
+
+    fn read_opt(&mut self, record: &Record<'m>) -> bool {
+        let is_second = self.opt.is_some();
+        let (subnet, cookie, is_whole) = first_options(record.rdata);
+        self.opt.get_or_insert(Opt { payload: record.class, version: record.version, subnet, cookie });
+        // Of versions that we do not know, the options are not looked into.
+        let is_good = record.version > 0
+            || is_whole
+                && subnet.is_none_or(|value| client_subnet(value).is_some())
+                && cookie.is_none_or(|value| matches!(value.len(), 8 | 16..=40));
+        !is_second && record.is_at_root && is_good
     }
 }
 
-/// The value of the first option 8, and whether no option is cut short.
-fn first_subnet(options: &[u8]) -> (Option<&[u8]>, bool) {
-    let mut found = None;
+/// A TSIG with whole, uncompressed names and as many octets as it says.
+fn is_signature(bytes: &[u8], start: usize, record: &Record<'_>) -> bool {
+    let rdata = record.rdata;
+    let rest = || {
+        name_end(bytes, start, false)?;
+        let at = name_end(rdata, 0, false)? + 8;
+        let at = at + 2 + usize::from(u16_at(rdata, at)?) + 4;
+        Some(at + 2 + usize::from(u16_at(rdata, at)?))
+    };
+    rest() == Some(rdata.len())
+}
+
+/// The values of the first options 8 and 10, and whether no option is cut short.
+fn first_options(options: &[u8]) -> (Option<&[u8]>, Option<&[u8]>, bool) {
+    let (mut subnet, mut cookie) = (None, None);
     let mut at = 0;
     while at < options.len() {
         let option = u16_at(options, at).zip(u16_at(options, at + 2));
         let value = option.and_then(|(_, length)| options.get(at + 4..at + 4 + usize::from(length)));
-        let (Some((code, length)), Some(value)) = (option, value) else { return (found, false) };
-        if code == 8 && found.is_none() {
-            found = Some(value);
+        let (Some((code, length)), Some(value)) = (option, value) else { return (subnet, cookie, false) };
+        match code {
+            8 => subnet = subnet.or(Some(value)),
+            10 => cookie = cookie.or(Some(value)),
+            _ => {}
         }
         at += 4 + usize::from(length);
     }
-    (found, true)
+    (subnet, cookie, true)
 }
 
 /// Family, source prefix-length and address of a well-formed client subnet in a query (RFC 7871 6 and 7.1.2).

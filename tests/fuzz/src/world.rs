@@ -10,6 +10,8 @@ use meridian::catchment::{Catchments, compile::compile};
 use meridian::finding::{Findings, Source};
 use meridian::geo::{Block, Coordinates, Country, Geography, Place, Records, Walker};
 use meridian::health::board::Board;
+use meridian::policy::Policy;
+use meridian::policy::cookie::Secrets;
 use meridian::site::Service;
 use meridian::site::read::Shared;
 use meridian::snapshot::{Snapshot, ZoneToPublish, services_of};
@@ -46,6 +48,12 @@ impl World {
         }
         let catchments = Arc::new(compile(&services_of(&zones), &Places));
         let (snapshot, layout) = Snapshot::new(1, &zones, catchments);
+        let policy = Policy {
+            cookies: Some(Secrets::new([7; 16], Some([8; 16]))),
+            nsid: Some(Box::from(*b"fuzz")),
+            ..Policy::default()
+        };
+        let snapshot = snapshot.with_policy(Arc::new(policy));
         World { snapshot, board: Board::new(layout) }
     }
 }

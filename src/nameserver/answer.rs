@@ -1,0 +1,274 @@
+//! One question that a zone of ours answers: RFC 1034 4.3.2, steps 3 to 6, around again for each link of a chain.
+
+use super::client::Client;
+use super::lookup::{Lookup, SteeredLookup, look_up};
+use super::query::Question;
+use super::response::{ExtendedError, Full, NamePosition, Rcode, Response, Section};
+use super::steer::{Choice, Sites, Steering, steer};
+use crate::catchment::ServiceIndex;
+use crate::health::board::Board;
+use crate::site::compile::SiteRecord;
+use crate::snapshot::{PublishedZone, Snapshot, ZoneIndex};
+use crate::wire::{Qname, Rtype};
+use crate::zone::Zone;
+use crate::zone::tree::{Piece, Rrset};
+
+/// The most links of CNAME and DNAME that one response follows; what leads on from there is the asker's to
+/// follow.
+const MOST_LINKS: usize = 16;
+
+/// The links of a chain that the response has by now.
+#[derive(Default)]
+struct Followed {
+    pieces: [Piece; MOST_LINKS],
+    count: usize,
+}
+
+impl Followed {
+    fn has(&self, link: &Rrset) -> bool {
+        self.pieces[..self.count].contains(&link.piece())
+    }
+
+    /// False when there are enough.
+    fn add(&mut self, link: &Rrset) -> bool {
+        let Some(place) = self.pieces.get_mut(self.count) else { return false };
+        *place = link.piece();
+        self.count += 1;
+        true
+    }
+}
+
+/// One query that a zone of ours answers.
+pub(super) struct Answering<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) board: &'a Board,
+    pub(super) index: ZoneIndex,
+    pub(super) published: &'a PublishedZone,
+    pub(super) zone: &'a Zone,
+    pub(super) question: Question,
+    pub(super) client: Client,
+    pub(super) has_client_subnet: bool,
+    /// Which service chose, and its first site, as soon as one did.
+    pub(super) steered: Option<(ServiceIndex, Option<u16>)>,
+}
+
+impl Answering<'_> {
+    /// Writes what there is to say; [`Full`] when it does not fit.
+    pub(super) fn answer_from(
+        &mut self,
+        sought: &mut Qname,
+        response: &mut Response<'_>,
+    ) -> Result<(), Full> {
+        response.within(self.zone);
+        response.set_authoritative();
+        let mut owner = NamePosition::QNAME;
+        let mut followed = Followed::default();
+        for link in 0.. {
+            match look_up(self.snapshot, self.published, self.zone, sought, self.question.qtype) {
+                Lookup::Answer(rrset) => return self.answer_rrset(response, rrset, owner),
+                Lookup::Steered(steered) => {
+                    // A chain that a resolver will keep must not end in what is for this client alone: it asks
+                    // again for the target (RFC 7871 7.2.1; meaning 13).
+                    let is_for_others = link > 0 && self.has_client_subnet && steered.service.ecs;
+                    return if is_for_others {
+                        Ok(())
+                    } else {
+                        self.answer_steered(response, &steered, owner)
+                    };
+                }
+                Lookup::Referral(ns, below) => {
+                    return self.answer_referral(response, ns, sought, owner, below, link);
+                }
+                Lookup::Minimal => return response.push_minimal_any(self.zone.negative_ttl()),
+                Lookup::NoData => return self.answer_nodata(response, self.zone.negative_ttl()),
+                // DS of a zone of ours that this one does not delegate: the name exists.
+                Lookup::NxDomain if self.is_anothers(sought) => {
+                    return self.answer_nodata(response, self.zone.negative_ttl());
+                }
+                Lookup::NxDomain => return self.answer_nxdomain(response),
+                // The same CNAME again, and so the same target: a loop.
+                Lookup::Cname(cname) if followed.has(cname) || !followed.add(cname) => return Ok(()),
+                Lookup::Cname(cname) => {
+                    let target = response.next_rdata();
+                    response.push_rrset(Section::Answer, self.zone, cname, owner)?;
+                    owner = target;
+                    if sought.read(self.zone.target(cname)).is_none() {
+                        return Ok(());
+                    }
+                }
+                Lookup::Dname(dname, below) => {
+                    // One DNAME may redirect several names of a chain; it is sent once.
+                    if !followed.has(dname) {
+                        let dname_owner = NamePosition(owner.0 + sought.start(below));
+                        response.push_rrset(Section::Answer, self.zone, dname, dname_owner)?;
+                    }
+                    if !followed.add(dname) {
+                        return Ok(());
+                    }
+                    match self.follow_dname(response, dname, sought, owner, below)? {
+                        Some(target) => owner = target,
+                        None => {
+                            response.set_rcode(Rcode::YXDOMAIN);
+                            return Ok(());
+                        }
+                    }
+                    // The CNAME that was made is the answer to a question for one.
+                    if matches!(self.question.qtype, Rtype::CNAME | Rtype::ANY) {
+                        return Ok(());
+                    }
+                }
+            }
+            // What lies in another zone, be it ours, is that zone's to tell.
+            if self.snapshot.find_zone(sought, self.question.qtype) != Some(self.index) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_rrset(
+        &self,
+        response: &mut Response<'_>,
+        rrset: &Rrset,
+        owner: NamePosition,
+    ) -> Result<(), Full> {
+        response.push_rrset(Section::Answer, self.zone, rrset, owner)?;
+        // What is welcome there is left out when it does not fit, without TC (RFC 2181 9).
+        let _ = response.push_piece(Section::Additional, self.zone, self.zone.additional(rrset).welcome);
+        Ok(())
+    }
+
+    fn answer_steered(
+        &mut self,
+        response: &mut Response<'_>,
+        steered: &SteeredLookup<'_>,
+        owner: NamePosition,
+    ) -> Result<(), Full> {
+        let Steering { choice, scope } = steer(steered, &self.client, self.snapshot.catchments(), self.board);
+        response.set_scope(scope);
+        let service = steered.service;
+        self.steered = Some((steered.index, None));
+        // Nothing that health decided is kept for longer than the service allows (meaning 12).
+        let soon = service.ttl.min(steered.ttl);
+        match choice {
+            Choice::Sites(sites) => {
+                self.steered = Some((steered.index, sites.as_slice().first().copied()));
+                let up = |record: &SiteRecord| self.board.verdict(record.verdict).is_served();
+                if push_sites(response, steered, &sites, up, steered.ttl, owner)? == 0 {
+                    // Down between the choice and here: what stood a moment ago is better than nothing.
+                    push_sites(response, steered, &sites, |_| true, soon, owner)?;
+                }
+                Ok(())
+            }
+            Choice::LastOnes(sites) => {
+                response.set_extended_error(ExtendedError::ALL_DOWN);
+                self.steered = Some((steered.index, sites.as_slice().first().copied()));
+                push_sites(response, steered, &sites, |_| true, soon, owner).map(|_| ())
+            }
+            Choice::LastResort => {
+                response.set_extended_error(ExtendedError::LAST_RESORT);
+                for record in service.last_resort(steered.rtype) {
+                    response.push_site_record(service, record, soon, owner)?;
+                }
+                Ok(())
+            }
+            Choice::NothingUp => {
+                response.set_extended_error(ExtendedError::ALL_DOWN);
+                self.answer_nodata(response, self.zone.negative_ttl().min(soon))
+            }
+            Choice::NoData => self.answer_nodata(response, self.zone.negative_ttl()),
+            Choice::Denied => {
+                response.set_extended_error(ExtendedError::BLOCKED);
+                self.answer_nodata(response, self.zone.negative_ttl())
+            }
+            Choice::Failure => {
+                response.set_extended_error(ExtendedError::ALL_DOWN);
+                response.clear_authoritative();
+                response.set_rcode(Rcode::SERVFAIL);
+                Ok(())
+            }
+        }
+    }
+
+    /// Delegated: NS of the cut, and the glue without which they cannot be reached. Not authoritative, unless
+    /// a chain of ours led here (RFC 1034 4.3.2: AA speaks of the first owner).
+    fn answer_referral(
+        &self,
+        response: &mut Response<'_>,
+        ns: &Rrset,
+        sought: &Qname,
+        owner: NamePosition,
+        below: usize,
+        link: usize,
+    ) -> Result<(), Full> {
+        if link == 0 {
+            response.clear_authoritative();
+        }
+        let cut = NamePosition(owner.0 + sought.start(below));
+        response.push_rrset(Section::Authority, self.zone, ns, cut)?;
+        let glue = self.zone.additional(ns);
+        if response.push_piece(Section::Additional, self.zone, glue.required).is_err() {
+            response.mark_truncated();
+            return Ok(());
+        }
+        let _ = response.push_piece(Section::Additional, self.zone, glue.welcome);
+        Ok(())
+    }
+
+    fn answer_nodata(&self, response: &mut Response<'_>, ttl: u32) -> Result<(), Full> {
+        response.push_negative_soa(self.zone, ttl)
+    }
+
+    fn answer_nxdomain(&self, response: &mut Response<'_>) -> Result<(), Full> {
+        response.set_rcode(Rcode::NXDOMAIN);
+        response.push_negative_soa(self.zone, self.zone.negative_ttl())
+    }
+
+    /// The CNAME that follows from a DNAME (RFC 6672 3.1). Gives where its target stands; none when that would be longer
+    /// than a name can be.
+    fn follow_dname(
+        &self,
+        response: &mut Response<'_>,
+        dname: &Rrset,
+        sought: &mut Qname,
+        owner: NamePosition,
+        below: usize,
+    ) -> Result<Option<NamePosition>, Full> {
+        if sought.redirect(below, self.zone.target(dname)).is_none() {
+            return Ok(None);
+        }
+        let target = response.next_rdata();
+        response.push_synthesized_cname(owner, self.zone.ttl(dname), sought.wire())?;
+        Ok(Some(target))
+    }
+
+    /// Whether another zone of ours speaks for a name; DS apart, which its parent answers.
+    fn is_anothers(&self, sought: &Qname) -> bool {
+        self.question.qtype == Rtype::DS && self.snapshot.find_zone(sought, Rtype::SOA) != Some(self.index)
+    }
+}
+
+/// The records of some sites that are to be shown, equal ones once (RFC 2181 5); gives how many.
+fn push_sites(
+    response: &mut Response<'_>,
+    steered: &SteeredLookup<'_>,
+    sites: &Sites,
+    is_shown: impl Fn(&SiteRecord) -> bool,
+    ttl: u32,
+    owner: NamePosition,
+) -> Result<usize, Full> {
+    let service = steered.service;
+    let sites = sites.as_slice();
+    let mut count = 0;
+    for (number, &site) in sites.iter().enumerate() {
+        for record in service.records(steered.rtype, site).iter().filter(|record| is_shown(record)) {
+            let mut earlier = sites[..number].iter().flat_map(|&site| service.records(steered.rtype, site));
+            if earlier.any(|other| other.is_equal_to(record) && is_shown(other)) {
+                continue;
+            }
+            response.push_site_record(service, record, ttl, owner)?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}

@@ -1,0 +1,31 @@
+//! The program as a whole: processes, sockets, files and signals, as they are on the machine that it runs on.
+//!
+//! Every test has a server of its own in a folder of its own, at a port that the kernel chose; nothing is waited for but
+//! events. What a response means is no matter here: that is what `scenarios` are for.
+
+#[path = "system/commands.rs"]
+mod commands;
+#[path = "system/damage.rs"]
+mod damage;
+#[path = "system/failover.rs"]
+mod failover;
+#[path = "support/geo.rs"]
+mod geo;
+#[path = "system/noise.rs"]
+mod noise;
+#[path = "system/packets.rs"]
+mod packets;
+#[path = "support/question.rs"]
+mod question;
+#[path = "system/reload.rs"]
+mod reload;
+#[path = "system/sample.rs"]
+mod sample;
+#[path = "support/server.rs"]
+mod server;
+#[path = "system/tcp.rs"]
+mod tcp;
+#[path = "system/wildcard.rs"]
+mod wildcard;
+#[path = "system/world.rs"]
+mod world;

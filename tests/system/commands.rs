@@ -1,0 +1,504 @@
+//! The command line: what each command says and how it exits; starting and stopping.
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::server::{Home, Server, ask_udp};
+use crate::world::{self, answer, question};
+
+fn words(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+// check
+
+#[test]
+fn check_calls_the_shipped_sample_good() {
+    let ran = Home::of_sample().run(&["check"]).expect(0);
+    assert_eq!(ran.stdout, "good: 2 zones, 18 names, 2 services\n");
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn check_tells_every_mistake_with_its_place_and_exits_with_1() {
+    let home = world::home();
+    let zone = world::zone(1).replace("2.53", "2.530").replace(": web", ": wep");
+    home.write("zones/example.com.yaml", zone);
+    home.write("zones/example.org.zone", world::master_file(1).replace("v TXT", "v TXTT"));
+    let ran = home.run(&["check"]).expect(1);
+    for told in [
+        "zones/example.com.yaml:5:13: ",
+        "  ns1: { A: 192.0.2.530 }\n",
+        "zones/example.com.yaml:6:19: unknown service \"wep\"; did you mean \"web\"?",
+        "zones/example.org.zone:5:3: ",
+    ] {
+        assert!(ran.stdout.contains(told), "no {told} in\n{}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains("good"));
+
+    // One file's findings alone; for programs.
+    let ran = home.run(&["check", "zones/example.org.zone", "--json"]).expect(1).json();
+    let findings = ran.as_array().expect("a list");
+    assert!(!findings.is_empty());
+    for finding in findings {
+        assert_eq!(finding["file"], "zones/example.org.zone");
+        assert_eq!(finding["severity"], "error");
+        assert_eq!((&finding["line"], &finding["column"]), (&json!(5), &json!(3)));
+    }
+    home.run(&["check", "zones/sites.yaml"]).expect(0);
+}
+
+#[test]
+fn check_runs_the_expectations_of_zones() {
+    let home = Home::of_sample();
+    home.replace("zones/example.com.yaml", "from: 1.1.1.1, site: syd", "from: 1.1.1.1, site: fra");
+    let ran = home.run(&["check"]).expect(1);
+    assert!(ran.stdout.contains("zones/example.com.yaml:31:5: expectation failed"), "{}", ran.stdout);
+}
+
+#[test]
+fn check_of_what_is_not_there_is_wrong_usage() {
+    let home = world::home();
+    home.run(&["check", "nowhere.yaml"]).expect(2);
+    home.write("zones/notes.txt", "");
+    home.run(&["check", "zones/notes.txt"]).expect(2);
+}
+
+#[test]
+fn check_of_a_broken_configuration_exits_with_1() {
+    let home = world::home();
+    home.write("meridian.yaml", "lisen: \"127.0.0.1:0\"\n");
+    for arguments in [&["check"][..], &["check", "meridian.yaml"], &["check", "--config", "meridian.yaml"]] {
+        let ran = home.run(arguments).expect(1);
+        let told = ran.stdout + &ran.stderr;
+        assert!(
+            told.contains("meridian.yaml:1:1: unknown key \"lisen\"; did you mean \"listen\"?"),
+            "{told}"
+        );
+    }
+}
+
+// usage
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let home = world::home();
+    for arguments in [
+        &[][..],
+        &["bogus"],
+        &["serve", "--nonsense"],
+        &["serve", "--listen", "nowhere"],
+        &["explain", "www.example.com"],
+        &["explain", "www.example.com", "--from", "somewhere"],
+        &["explain", "www.example.com", "B", "--from", "1.1.1.1"],
+        &["explain", "www..example.com", "--from", "1.1.1.1"],
+        &["explain", "www.example.com", "--from", "1.1.1.1", "--down", "sid"],
+        &["import"],
+        &["reload", "now"],
+    ] {
+        let ran = home.run(arguments).expect(2);
+        assert_ne!(ran.stderr, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let home = world::home();
+    home.run(&["--help"]).expect(0);
+    for command in ["serve", "check", "explain", "import", "status", "reload", "demo-sites"] {
+        let ran = home.run(&[command, "--help"]).expect(0);
+        assert!(ran.stdout.contains(&format!("Example: meridian {command}")), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn without_a_server_status_and_reload_exit_with_5() {
+    let home = world::home();
+    for command in ["status", "reload"] {
+        let ran = home.run(&[command]).expect(5);
+        assert!(ran.stderr.contains("run/meridian.sock"), "{}", ran.stderr);
+        assert_eq!(ran.stdout, "");
+    }
+}
+
+// reload and status; 1 and 3 are in `damage` as well
+
+#[test]
+fn reload_exits_with_0_for_all_1_for_some_and_3_for_nothing() {
+    let server = Server::start(world::home());
+    let reload = |code: i32| server.home.run(&["reload", "--json"]).expect(code).json();
+    assert_eq!(reload(0)["outcome"], "unchanged");
+    server.home.save("zones/example.com.yaml", "records: {");
+    assert_eq!(reload(1)["outcome"], "kept some");
+    server.home.save("zones/sites.yaml", "sites: {");
+    assert_eq!(reload(3)["outcome"], "took nothing");
+    server.home.save("zones/sites.yaml", world::sites(1));
+    server.home.save("zones/example.com.yaml", world::zone(2));
+    server.home.run(&["reload"]).expect(0);
+    assert_eq!(answer(&server, "v.example.com", "TXT"), "\"2\"");
+    server.stop();
+}
+
+#[test]
+fn status_tells_what_is_served_to_people_and_programs() {
+    let server = Server::start(world::home());
+    answer(&server, "v.example.com", "TXT");
+    let status = server.home.run(&["status", "--json"]).expect(0).json();
+    assert_eq!(status["pid"], server.process.pid());
+    assert_eq!(status["listen"], json!([server.at.to_string()]));
+    assert_eq!(status["snapshot"], 1);
+    assert_eq!(status["counters"]["udp_queries"], 1);
+    assert_eq!(status["degraded"], false);
+    let zones = status["zones"].as_array().expect("a list");
+    let in_short: Vec<_> = zones.iter().map(|zone| (words(&zone["name"]), words(&zone["state"]))).collect();
+    assert_eq!(in_short, [("example.com.", "good"), ("example.org.", "good")]);
+    let told = server.home.run(&["status"]).expect(0).stdout;
+    for text in ["example.com.", "web", "syd", "places-ipv4.mmdb", "queries: 1 UDP"] {
+        assert!(told.contains(text), "no {text} in\n{told}");
+    }
+    server.stop();
+}
+
+// explain
+
+#[test]
+fn explain_tells_programs_all_that_led_to_an_answer() {
+    let home = world::home();
+    let explained =
+        home.run(&["explain", "www.example.com", "--from", world::SYDNEY, "--json"]).expect(0).json();
+    assert_eq!(explained["place"]["country"], "AU");
+    assert_eq!(explained["place"]["city"], "Sydney");
+    assert_eq!(explained["service"], "web");
+    assert_eq!(explained["rule"], Value::Null);
+    assert_eq!(explained["chosen"], "syd");
+    assert_eq!(explained["scope"], 24);
+    assert_eq!(explained["ttl"], 30);
+    assert!(words(&explained["response"]).contains("www.example.com.\t30\tIN\tA\t192.0.2.1\n"));
+    let ranking = explained["ranking"].as_array().expect("a list");
+    let in_order: Vec<&str> = ranking.iter().map(|ranked| words(&ranked["site"])).collect();
+    assert_eq!(in_order, ["syd", "iad", "fra"]);
+    let mut last = 0.0;
+    for ranked in ranking {
+        let keys: Vec<&String> = ranked.as_object().expect("a mapping").keys().collect();
+        assert_eq!(keys, ["basis", "cost", "km", "site", "verdict"]);
+        assert_eq!((&ranked["basis"], &ranked["verdict"]), (&json!("distance"), &json!("up")));
+        let km = ranked["km"].as_f64().expect("a number");
+        assert!(km >= last && ranked["cost"].as_f64() == Some(km), "{ranking:?}");
+        last = km;
+    }
+}
+
+#[test]
+fn explain_down_moves_to_the_next_site() {
+    let home = world::home();
+    let explain = |down: &[&str]| {
+        let mut arguments = vec!["explain", "www.example.com", "--from", world::SYDNEY, "--json"];
+        arguments.extend(down.iter().flat_map(|site| ["--down", site]));
+        home.run(&arguments).expect(0).json()
+    };
+    let explained = explain(&["syd"]);
+    assert_eq!(explained["chosen"], "iad");
+    assert_eq!(explained["ranking"][0]["verdict"], "down");
+    assert_eq!(explain(&["syd", "iad"])["chosen"], "fra");
+    assert_eq!(explain(&["syd", "iad", "fra"])["chosen"], "syd");
+}
+
+#[test]
+fn explain_names_the_rule_that_matched() {
+    let explained = Home::of_sample()
+        .run(&["explain", "www.example.com", "A", "--from", "203.0.113.7", "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(explained["chosen"], "jnb");
+    assert_eq!(explained["rule"]["number"], 1);
+    assert!(words(&explained["rule"]["at"]).starts_with("zones/sites.yaml:24:"), "{explained}");
+    assert_eq!(explained["ranking"][0]["basis"], "rule");
+}
+
+#[test]
+fn explain_without_anything_to_serve_exits_with_1() {
+    let home = Home::new();
+    let ran = home.run(&["explain", "www.example.com", "--from", "1.1.1.1"]).expect(1);
+    assert_ne!(ran.stderr, "");
+}
+
+#[test]
+fn whoever_closes_the_output_early_causes_no_panic() {
+    let home = world::home();
+    let long: String = (0..20_000).map(|number| format!("host{number} A 192.0.2.1\n")).collect();
+    home.write("long.zone", world::master_file(1) + &long);
+    for arguments in [
+        &["explain", "www.example.com", "--from", "1.1.1.1"][..],
+        &["explain", "www.example.com", "--from", "1.1.1.1", "--json"],
+        &["check"],
+        &["import", "long.zone", "--zone", "example.org"],
+        &["--help"],
+    ] {
+        let mut command = home.command(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        drop(child.stdout.take());
+        let mut told = String::new();
+        child.stderr.take().expect("a pipe").read_to_string(&mut told).expect("it is text");
+        let status = child.wait().expect("it ends");
+        assert_eq!((status.code(), told.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+// import
+
+/// Something of everything.
+const MASTER_FILE: &str = r#"$TTL 1h
+@ IN SOA ns1 hostmaster.example.org. 2026112401 1h 10m 2w 5m
+@ 300 NS ns1
+@ 300 NS ns.example.net.
+@ MX 10 mail
+@ MX 20 mail.example.net.
+@ TXT "v=spf1 -all"
+@ TXT "two" "texts; with \"quotes\""
+@ CAA 0 issue "ca.example.net; policy=ev"
+ns1 A 192.0.2.53
+ns1 AAAA 2001:db8::53
+mail 60 A 192.0.2.25
+www CNAME @
+*.wild A 192.0.2.99
+deep.er.still TXT "below empty non-terminals"
+old DNAME new
+_sip._tcp SRV 10 60 5060 mail
+odd TYPE65280 \# 4 0A000001
+web HTTPS 1 . alpn="h2,h3" ipv4hint=192.0.2.80
+key SSHFP 4 2 123456789ABCDEF67890123456789ABCDEF67890123456789ABCDEF123456789
+no NAPTR 100 50 "s" "z3950+I2L+I2C" "" _z3950._tcp
+sub NS ns.sub
+ns.sub A 192.0.2.54
+sub DS 60485 5 1 2BB183AF5F22588179A53B0A98631FAD1A292118
+$GENERATE 1-3 host$ A 192.0.2.10$
+"#;
+
+#[test]
+fn an_imported_zone_is_good_and_serves_the_same_records() {
+    let original = Home::new();
+    original.write("zones/example.org.zone", MASTER_FILE);
+    let yaml = original.run(&["import", "zones/example.org.zone"]).expect(0);
+    assert_eq!(yaml.stderr, "");
+    let imported = Home::new();
+    imported.write("zones/example.org.yaml", &yaml.stdout);
+    let checked = imported.run(&["check"]).expect(0).stdout;
+    assert!(checked.contains("good: 1 zones"), "{checked}");
+
+    let servers = [original, imported].map(Server::start);
+    for owner in [
+        "",
+        "ns1.",
+        "mail.",
+        "www.",
+        "a.wild.",
+        "deep.er.still.",
+        "er.still.",
+        "x.old.",
+        "old.",
+        "_sip._tcp.",
+        "odd.",
+        "web.",
+        "key.",
+        "no.",
+        "sub.",
+        "x.sub.",
+        "host2.",
+        "nowhere.",
+    ] {
+        for rtype in [
+            "A",
+            "AAAA",
+            "NS",
+            "SOA",
+            "MX",
+            "TXT",
+            "CAA",
+            "CNAME",
+            "DNAME",
+            "SRV",
+            "TYPE65280",
+            "HTTPS",
+            "SSHFP",
+            "NAPTR",
+            "DS",
+        ] {
+            let query = question(&format!("{owner}example.org"), rtype).to_wire();
+            let [mut before, mut after] = [0, 1].map(|server| ask_udp(servers[server].at, &query));
+            // The order within an RRset means nothing.
+            for section in before.sections.iter_mut().chain(&mut after.sections) {
+                section.sort_by_key(ToString::to_string);
+            }
+            assert_eq!(before, after, "{owner}example.org {rtype}, from\n{}", yaml.stdout);
+        }
+    }
+    servers.into_iter().for_each(Server::stop);
+}
+
+#[test]
+fn import_tells_what_it_could_not_read_and_exits_with_1() {
+    let home = world::home();
+    home.write("bad.zone", world::master_file(1) + "x A 192.0.2.256\ny A 192.0.2.7\n");
+    let ran = home.run(&["import", "bad.zone", "--zone", "example.org"]).expect(1);
+    assert!(ran.stderr.contains("bad.zone:6:5: "), "{}", ran.stderr);
+    assert!(ran.stdout.contains("192.0.2.7"), "what is right is imported: {}", ran.stdout);
+    home.run(&["import", "nowhere.zone"]).expect(1);
+    home.run(&["import", "bad.zone", "--zone", "a..b"]).expect(2);
+}
+
+// starting and stopping
+
+#[test]
+fn term_and_int_stop_the_server_and_its_socket_is_removed() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut server = Server::start(world::home());
+        assert!(server.home.path("run/meridian.sock").exists());
+        server.process.signal(signal);
+        assert_eq!(server.process.wait().code(), Some(0));
+        assert!(server.process.lines().iter().any(|line| line.ends_with(" stopped")));
+        assert!(!server.home.path("run/meridian.sock").exists());
+    }
+}
+
+#[test]
+fn a_server_that_waits_for_its_first_checks_says_so_and_can_be_stopped() {
+    // Connections to it are made, and nobody ever answers.
+    let silent = TcpListener::bind("127.88.2.1:0").expect("a port");
+    let port = silent.local_addr().expect("it is bound").port();
+    let home = world::home();
+    let sites = world::sites(1).replace("192.0.2.10", "127.88.2.10").replace("192.0.2.1 ", "127.88.2.1 ");
+    let checks =
+        format!("iad], checks: [{{ tcp: {{}}, port: {port} }}, {{ http: {{ path: / }}, port: {port}, ");
+    let sites = sites.replace("iad] ", &(checks + "every: 60s, timeout: 30s }] "));
+    home.write("zones/sites.yaml", sites);
+    let mut process = home.spawn(&["serve"]);
+    process.wait_for_line("127.88.2.1 port");
+    let ran = home.run(&["status"]).expect(5);
+    assert!(ran.stderr.contains("starting"), "{}", ran.stderr);
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.wait().code(), Some(0), "{:?}", process.lines());
+}
+
+#[test]
+fn serials_never_go_back_over_a_restart() {
+    let serial = |server: &Server| server.status()["zones"][0]["serial"].as_u64().expect("a number");
+    let server = Server::start(world::home());
+    let first = serial(&server);
+    server.home.save("zones/example.com.yaml", world::zone(2));
+    server.process.wait_for_line("snapshot 2 is served");
+    let second = serial(&server);
+    assert!(second > first, "{second} after {first}");
+    let Server { mut process, home, .. } = server;
+    process.kill();
+
+    // The same content is the same serial, however the server ended.
+    let server = Server::start(home);
+    assert_eq!(serial(&server), second);
+    let Server { mut process, home, .. } = server;
+    process.kill();
+    home.save("zones/example.com.yaml", world::zone(1));
+    let server = Server::start(home);
+    assert!(serial(&server) > second);
+    server.stop();
+}
+
+/// Waits for a server that does not start.
+#[track_caller]
+fn assert_refuses_to_start(home: &Home, arguments: &[&str], told: &str) {
+    let mut process = home.spawn(&[&["serve"], arguments].concat());
+    let code = process.wait().code();
+    let log = process.lines().join("\n");
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains(told), "no {told} in\n{log}");
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn a_second_server_at_the_same_control_socket_refuses_to_start() {
+    let server = Server::start(world::home());
+    assert_refuses_to_start(&server.home, &[], "run/meridian.sock: another server has it");
+    server.status();
+    server.stop();
+}
+
+#[test]
+fn a_second_server_at_the_same_address_refuses_to_start() {
+    let server = Server::start(world::home());
+    let other = world::home();
+    let address = server.at.to_string();
+    assert_refuses_to_start(&other, &["--listen", &address], &format!("cannot listen on {address}"));
+    assert_eq!(answer(&server, "v.example.com", "TXT"), "\"1\"");
+    server.stop();
+}
+
+#[test]
+fn strict_refuses_to_start_with_any_error() {
+    let home = world::home();
+    home.write("zones/example.org.zone", world::master_file(1).replace("v TXT", "v TXTT"));
+    assert_refuses_to_start(&home, &["--strict"], "zones/example.org.zone:5:3: ");
+    // Without it the other zone is served.
+    let server = Server::start(home);
+    assert_eq!(answer(&server, "v.example.com", "TXT"), "\"1\"");
+    assert_eq!(answer(&server, "v.example.org", "TXT"), "SERVFAIL");
+    server.stop();
+}
+
+#[test]
+fn a_broken_configuration_refuses_to_start() {
+    let home = world::home();
+    home.write("meridian.yaml", "listen: nowhere\n");
+    assert_refuses_to_start(&home, &[], "meridian.yaml:1:9: ");
+    assert_refuses_to_start(&home, &["--config", "other.yaml"], "other.yaml: ");
+}
+
+#[test]
+fn the_control_socket_of_a_server_that_was_killed_is_taken_over() {
+    let mut server = Server::start(world::home());
+    server.process.kill();
+    assert!(server.home.path("run/meridian.sock").exists());
+    server.home.run(&["status"]).expect(5);
+    let again = Server::start(server.home);
+    again.status();
+    again.stop();
+}
+
+#[test]
+fn a_file_where_the_control_socket_should_be_is_left_alone() {
+    let home = world::home();
+    fs::create_dir(home.path("run")).expect("a folder is made");
+    home.write("run/meridian.sock", "dear diary");
+    assert_refuses_to_start(&home, &[], "run/meridian.sock: there is a file of that name");
+    assert_eq!(home.read("run/meridian.sock"), "dear diary");
+}
+
+#[test]
+fn the_control_socket_belongs_to_its_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let server = Server::start(world::home());
+    let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode(&server.home.path("run/meridian.sock")), 0o600);
+    server.stop();
+}
+
+#[test]
+fn what_is_no_command_is_refused_at_the_control_socket() {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    let server = Server::start(world::home());
+    for line in ["", "\n", "status\n", "{\"command\":\"dance\"}\n", "{\"command\":1}\n", "[[[[[[\n"] {
+        let mut stream = UnixStream::connect(server.home.path("run/meridian.sock")).expect("it listens");
+        stream.write_all(line.as_bytes()).expect("it is sent");
+        stream.shutdown(std::net::Shutdown::Write).expect("it is open");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("it answers or closes");
+        assert!(reply.is_empty() && line.is_empty() || reply.starts_with("{\"error\":"), "{line}: {reply}");
+    }
+    server.status();
+    server.stop();
+}

@@ -1,0 +1,189 @@
+//! What a client may do with a connection, and what it may not.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use meridian::wire::message::Message;
+use socket2::{Domain, Socket, Type};
+
+use crate::server::{PATIENCE, Server, ask_tcp, framed, in_words, read_framed, tcp_client};
+use crate::world::{self, question, wait_for_answer};
+
+/// Nobody waits for somebody else. (A few milliseconds, on a machine that has nothing else to do.)
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+fn version_query() -> Vec<u8> {
+    question("v.example.com", "TXT").to_wire()
+}
+
+#[track_caller]
+fn assert_is_answered_at_once(at: SocketAddr) {
+    let start = Instant::now();
+    assert_eq!(in_words(&ask_tcp(at, &version_query())), "\"1\"");
+    assert!(start.elapsed() < AT_ONCE, "it took {:?}", start.elapsed());
+}
+
+/// Closed by the other side, orderly or not.
+fn is_closed(result: std::io::Result<usize>) -> bool {
+    match result {
+        Ok(count) => count == 0,
+        Err(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+    }
+}
+
+#[test]
+fn a_hundred_queries_in_one_go_are_all_answered() {
+    let server = Server::start(world::home());
+    let mut stream = tcp_client(server.at);
+    let mut queries = Vec::new();
+    for id in 0..100_u16 {
+        let mut query = version_query();
+        query[..2].copy_from_slice(&id.to_be_bytes());
+        queries.extend(framed(&query));
+    }
+    stream.write_all(&queries).expect("they are sent");
+    // Whoever has nothing more to ask still wants the answers.
+    stream.shutdown(Shutdown::Write).expect("it is open");
+    let mut ids: Vec<u16> = (0..100)
+        .map(|_| Message::read(&read_framed(&mut stream).expect("a response")).expect("well-formed"))
+        .inspect(|message| assert_eq!(in_words(message), "\"1\""))
+        .map(|message| message.id)
+        .collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..100).collect::<Vec<_>>());
+    assert_eq!(stream.read(&mut [0; 16]).expect("it is closed in good order"), 0);
+    server.stop();
+}
+
+#[test]
+fn a_message_that_comes_octet_by_octet_is_answered() {
+    let server = Server::start(world::home());
+    let mut stream = tcp_client(server.at);
+    for octet in framed(&version_query()) {
+        stream.write_all(&[octet]).expect("it is sent");
+    }
+    assert!(read_framed(&mut stream).is_ok());
+    server.stop();
+}
+
+#[test]
+fn whoever_sends_half_a_message_is_cut_off_and_keeps_nobody_waiting() {
+    let server = Server::start(world::home());
+    let mut halves = [1, 2, 20].map(|length| {
+        let mut stream = tcp_client(server.at);
+        stream.write_all(&framed(&version_query())[..length]).expect("it is sent");
+        stream
+    });
+    let start = Instant::now();
+    assert_is_answered_at_once(server.at);
+    for stream in &mut halves {
+        assert!(is_closed(stream.read(&mut [0; 16])));
+    }
+    let took = start.elapsed();
+    assert!((Duration::from_millis(1500)..Duration::from_secs(4)).contains(&took), "cut off after {took:?}");
+    assert_is_answered_at_once(server.at);
+    server.stop();
+}
+
+/// As one client of many.
+fn connect_from(client: u8, at: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 88, 3, client], 0)).into()).expect("loopback is ours");
+    socket.connect(&at.into()).expect("a connection");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
+    socket.into()
+}
+
+#[test]
+fn a_client_has_sixty_four_connections_and_no_more() {
+    let server = Server::start(world::home());
+    let mut open: Vec<TcpStream> = (0..64)
+        .map(|_| {
+            let mut stream = tcp_client(server.at);
+            stream.write_all(&framed(&version_query())).expect("it is sent");
+            read_framed(&mut stream).expect("there is room");
+            stream
+        })
+        .collect();
+    let start = Instant::now();
+    let mut one_too_many = tcp_client(server.at);
+    assert!(is_closed(one_too_many.read(&mut [0; 16])));
+    assert!(start.elapsed() < AT_ONCE);
+
+    // Somebody else is served all the same.
+    let of_another =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    of_another.bind(&SocketAddr::from(([127, 88, 3, 1], 0)).into()).expect("loopback is ours");
+    of_another.connect(&server.at.into()).expect("a connection");
+    let mut of_another = TcpStream::from(of_another);
+    of_another.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
+    of_another.write_all(&framed(&version_query())).expect("it is sent");
+    read_framed(&mut of_another).expect("there is room for another client");
+
+    // Room that is given back is room.
+    open.truncate(32);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let mut stream = tcp_client(server.at);
+        let sent = stream.write_all(&framed(&version_query()));
+        if sent.is_ok() && read_framed(&mut stream).is_ok() {
+            break;
+        }
+        assert!(Instant::now() < end, "room is never given back");
+        thread::sleep(Duration::from_millis(5));
+    }
+    server.stop();
+}
+
+#[test]
+fn whoever_never_reads_is_cut_off_and_keeps_nobody_waiting() {
+    let home = world::home();
+    // Large answers fill what the kernel keeps for a connection soon.
+    let texts: Vec<String> = (0..200).map(|number| format!("\"{number}{}\"", "x".repeat(250))).collect();
+    let zone = world::zone(1) + &format!("  large: {{ TXT: [{}] }}\n", texts.join(", "));
+    home.write("zones/example.com.yaml", zone);
+    let server = Server::start(home);
+    let query = framed(&question("large.example.com", "TXT").to_wire());
+    let mut stream = tcp_client(server.at);
+    stream.write_all(&query).expect("it is sent");
+    assert!(read_framed(&mut stream).is_ok_and(|response| response.len() > 50_000));
+
+    let start = Instant::now();
+    let many = query.repeat(1000);
+    loop {
+        match stream.write(&many) {
+            Ok(0) => break,
+            Ok(_) => assert!(start.elapsed() < PATIENCE, "it is never cut off"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("it is never cut off"),
+            Err(_) => break,
+        }
+    }
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(8), "cut off after {took:?}");
+    assert_is_answered_at_once(server.at);
+    server.stop();
+}
+
+/// Were all descriptors theirs, checks could not be made, dead sites would count as unknown and be answered with, and
+/// nothing could be reloaded: whoever has a few addresses could bring that about.
+#[test]
+fn connections_leave_descriptors_for_checks_and_reloads() {
+    let home = world::home();
+    let dead = TcpListener::bind("127.88.4.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let check = format!("checks: [{{ tcp: {{}}, port: {}, every: 100ms, timeout: 100ms }}]", dead.port());
+    let sites = world::sites(1).replace("192.0.2.10", "127.88.4.10").replace("192.0.2.1 ", "127.88.4.1 ");
+    home.write("zones/sites.yaml", sites.replace("fra, iad]", &format!("fra, iad], {check}")));
+    let process = home.spawn_with_descriptors(200, &["serve", "--config", "meridian.yaml"]);
+    let server = Server::of(process, home);
+
+    let mark = server.process.mark();
+    let _connections: Vec<TcpStream> = (0..250).map(|client| connect_from(client, server.at)).collect();
+    server.home.save("zones/example.com.yaml", world::zone(2));
+    wait_for_answer(&server, &question("v.example.com", "TXT"), "\"2\"");
+    server.tell(&["reload"]).expect(0);
+    let log = server.process.lines()[mark..].join("\n");
+    assert!(!log.contains("Too many open files"), "{log}");
+    server.stop();
+}
