@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{Places, parse_listener, start_log};
+use crate::config::Listener;
 use crate::daemon::{self, Options};
 
 /// Answer queries until told to stop.
@@ -32,7 +33,7 @@ impl Serve {
             Err(code) => return code,
         };
         if !self.listen.is_empty() {
-            config.listen = self.listen;
+            config.listen = self.listen.into_iter().map(Listener::plain).collect();
         }
         let options = Options { config_path: self.places.config_path(), strict: self.strict };
         match daemon::serve(&config, &options) {

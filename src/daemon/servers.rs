@@ -34,7 +34,8 @@ impl Listeners {
             workers => workers,
         };
         let mut listeners = Listeners { udp: Vec::new(), tcp: Vec::new(), addresses: Vec::new() };
-        for &address in &config.listen {
+        for listener in &config.listen {
+            let address = listener.address;
             let told = |error: io::Error| {
                 let hint = match error.kind() {
                     io::ErrorKind::AddrInUse => "; does another server run there?",

@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::finding::{Findings, Source};
 use crate::policy;
 use crate::policy::read::Written;
-use crate::yaml::{self, Content, Mapping, Node};
+use crate::yaml::{self, Content, Node};
 use crate::zone::master::read_text;
+
+pub mod listen;
+
+pub use listen::Listener;
 
 /// The file that is read when no other is named.
 pub const DEFAULT_PATH: &str = "meridian.yaml";
@@ -15,8 +19,8 @@ pub const DEFAULT_PATH: &str = "meridian.yaml";
 /// What the whole server is told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Where it listens, UDP and TCP.
-    pub listen: Vec<SocketAddr>,
+    /// Where and how it listens.
+    pub listen: Vec<Listener>,
     /// The folder of zones.
     pub zones: PathBuf,
     /// MMDB files, and folders of them.
@@ -37,7 +41,7 @@ impl Default for Config {
     /// Serves the zones of the folder that one stands in, on loopback.
     fn default() -> Config {
         Config {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 5300))],
+            listen: vec![Listener::plain(SocketAddr::from(([127, 0, 0, 1], 5300)))],
             zones: PathBuf::from("zones"),
             geodb: vec![PathBuf::from("geodb")],
             geodb_is_named: false,
@@ -116,7 +120,8 @@ impl Config {
             config.geodb_is_named = true;
         }
         if let Some(node) = mapping.get("listen") {
-            config.listen = node.items().iter().filter_map(|item| read_listener(item, findings)).collect();
+            config.listen =
+                node.items().iter().filter_map(|item| listen::read(item, folder, findings)).collect();
             if config.listen.is_empty() && !findings.has_errors() {
                 findings.error(&node.at, "listen: needs at least one address");
             }
@@ -128,32 +133,6 @@ impl Config {
         }
         config
     }
-}
-
-fn read_listener(node: &Node, findings: &mut Findings) -> Option<SocketAddr> {
-    let address = match &node.content {
-        Content::Mapping(entries) => {
-            let mapping = Mapping { at: &node.at, entries };
-            mapping.know_only(&["address"], findings);
-            match mapping.get("address") {
-                Some(address) => address,
-                None => {
-                    findings.error(&node.at, "address: is missing");
-                    return None;
-                }
-            }
-        }
-        _ => node,
-    };
-    let text = address.text("an address and a port such as 192.0.2.53:53", findings)?;
-    let parsed = text.parse().ok();
-    if parsed.is_none() {
-        findings.error(
-            &address.at,
-            format!("\"{text}\" is no address with a port such as 192.0.2.53:53 or [2001:db8::53]:53"),
-        );
-    }
-    parsed
 }
 
 #[cfg(test)]
@@ -172,7 +151,7 @@ mod tests {
         assert_eq!(findings, "");
         assert_eq!(config.zones, Path::new("etc/z"));
         assert_eq!(config.geodb, [Path::new("etc/a.mmdb"), Path::new("/b")]);
-        assert_eq!(config.listen, ["[::1]:53".parse().unwrap()]);
+        assert_eq!(config.listen, [Listener::plain("[::1]:53".parse().unwrap())]);
     }
 
     #[test]
@@ -187,5 +166,26 @@ mod tests {
     fn an_unknown_key_is_refused_and_a_near_one_named() {
         assert!(parse("lisen: x\n").1.contains("did you mean \"listen\"?"));
         assert!(parse("listen: 192.0.2.53\n").1.contains("no address with a port"));
+    }
+
+    #[test]
+    fn a_listener_speaks_one_protocol_with_a_certificate() {
+        let (config, findings) = parse(concat!(
+            "listen:\n",
+            "  - { address: 192.0.2.53:853, tls: { certificate: c.pem, key: k.pem } }\n",
+            "  - { address: 192.0.2.53:443, https: { certificate: c.pem, key: /k.pem, path: /q }, proxy_from: 10.0.0.0/8 }\n",
+        ));
+        assert_eq!(findings, "");
+        let certificate = listen::Certificate { certificate: "etc/c.pem".into(), key: "etc/k.pem".into() };
+        assert_eq!(config.listen[0].protocol, listen::Protocol::Tls(certificate));
+        assert!(matches!(&config.listen[1].protocol, listen::Protocol::Https(_, path) if path == "/q"));
+        assert_eq!(config.listen[1].proxy_from, ["10.0.0.0/8".parse().unwrap()]);
+        let told = |text: &str| parse(text).1;
+        assert!(
+            told("listen: { address: 192.0.2.53:853, tls: { key: k.pem } }\n")
+                .contains("certificate: is missing")
+        );
+        assert!(told("listen: { address: 192.0.2.53:853, tls: {}, quic: {} }\n").contains("write several"));
+        assert!(told("listen: { adress: 192.0.2.53:853 }\n").contains("did you mean \"address\"?"));
     }
 }
