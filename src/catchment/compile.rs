@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
+use std::net::Ipv6Addr;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -158,17 +159,21 @@ impl Overlays {
         let v6_runs = special::v6_runs();
         let mut kinds = Interner::default();
         kinds.number(Overlay::default());
-        let v4 = lay(&v4_runs, 0, &v4_subnets, &mut kinds);
-        let v6 = lay(&v6_runs, v4_runs.len() as u32, &v6_subnets, &mut kinds);
+        let v4 = lay(&v4_runs, 0, &v4_subnets, |_| false, &mut kinds);
+        // However wide a rule's subnet is, there the embedded addresses decide, each for itself (meaning 2).
+        let embeds = |first| special::embedded(Ipv6Addr::from(first)).is_some();
+        let v6 = lay(&v6_runs, v4_runs.len() as u32, &v6_subnets, embeds, &mut kinds);
         Overlays { kinds: kinds.into_list(), v4, v6 }
     }
 }
 
-/// Cuts an address space wherever a run or a subnet begins or ends; gives each part's start and kind.
+/// Cuts an address space wherever a run or a subnet begins or ends; gives each part's start and kind. A run that `is_closed`,
+/// by its first address, no subnet reaches into.
 fn lay(
     runs: &[special::Run<u128>],
     numbered_from: u32,
     subnets: &[IpNetwork],
+    is_closed: impl Fn(u128) -> bool,
     kinds: &mut Interner<Overlay>,
 ) -> Vec<(u128, u32)> {
     let mut events: BTreeMap<u128, Vec<(IpNetwork, bool)>> = BTreeMap::from([(0, Vec::new())]);
@@ -201,11 +206,12 @@ fn lay(
             }
         }
         let run = runs.partition_point(|(_, last)| *last < start);
-        let special = match runs.get(run) {
-            Some((first, _)) if *first <= start => numbered_from + run as u32 + 1,
-            _ => 0,
+        let (special, closed) = match runs.get(run) {
+            Some((first, _)) if *first <= start => (numbered_from + run as u32 + 1, is_closed(*first)),
+            _ => (0, false),
         };
-        parts.push((start, kinds.number(Overlay { special, subnets: open.clone() })));
+        let subnets = if closed { Vec::new() } else { open.clone() };
+        parts.push((start, kinds.number(Overlay { special, subnets })));
     }
     parts
 }
