@@ -158,6 +158,7 @@ impl Answering<'_> {
                     // Down between the choice and here: what stood a moment ago is better than nothing.
                     push_sites(response, steered, &sites, |_| true, soon, owner)?;
                 }
+                push_addresses(response, steered, &sites, up, steered.ttl, owner);
                 Ok(())
             }
             Choice::LastOnes(sites) => {
@@ -168,7 +169,7 @@ impl Answering<'_> {
             Choice::LastResort => {
                 response.set_extended_error(ExtendedError::LAST_RESORT);
                 for record in service.last_resort(steered.rtype) {
-                    response.push_site_record(service, record, soon, owner)?;
+                    response.push_site_record(Section::Answer, service, record, soon, owner)?;
                 }
                 Ok(())
             }
@@ -266,9 +267,44 @@ fn push_sites(
             if earlier.any(|other| other.is_equal_to(record) && is_shown(other)) {
                 continue;
             }
-            response.push_site_record(service, record, ttl, owner)?;
+            match service.hints(record) {
+                None => response.push_site_record(Section::Answer, service, record, ttl, owner)?,
+                Some(hints) => {
+                    let addresses = service.addresses(site).iter().filter(|address| is_shown(address));
+                    response.push_hinted_record(service, record, hints, addresses, ttl, owner)?;
+                }
+            }
             count += 1;
         }
     }
     Ok(count)
+}
+
+/// With a record of HTTPS or SVCB that is about its own owner, the addresses of the same sites (RFC 9460 4.1), where they
+/// fit (meaning 14).
+fn push_addresses(
+    response: &mut Response<'_>,
+    steered: &SteeredLookup<'_>,
+    sites: &Sites,
+    is_shown: impl Fn(&SiteRecord) -> bool,
+    ttl: u32,
+    owner: NamePosition,
+) {
+    let service = steered.service;
+    let sites = sites.as_slice();
+    for (number, &site) in sites.iter().enumerate() {
+        let mut bindings = service.records(steered.rtype, site).iter();
+        if !bindings.any(|record| service.is_about_its_owner(record)) {
+            continue;
+        }
+        for record in service.addresses(site).iter().filter(|record| is_shown(record)) {
+            let mut earlier = sites[..number].iter().flat_map(|&site| service.addresses(site));
+            if earlier.any(|other| other.is_equal_to(record)) {
+                continue;
+            }
+            if response.push_site_record(Section::Additional, service, record, ttl, owner).is_err() {
+                return;
+            }
+        }
+    }
 }

@@ -6,8 +6,8 @@
 
 use super::edns::{self, ClientSubnet};
 use super::query::{HEADER_LENGTH, Query, Tsig};
-use crate::site::compile::{CompiledService, SiteRecord};
-use crate::wire::{Rtype, number};
+use crate::site::compile::{CompiledService, HEAD, Hints, SiteRecord};
+use crate::wire::{Rtype, number, rdata};
 use crate::zone::Zone;
 use crate::zone::tree::{Piece, Rrset};
 
@@ -294,6 +294,7 @@ impl<'o> Response<'o> {
     #[inline]
     pub fn push_site_record(
         &mut self,
+        section: Section,
         service: &CompiledService,
         record: &SiteRecord,
         ttl: u32,
@@ -302,6 +303,46 @@ impl<'o> Response<'o> {
         let start = self.push(service.octets(record))?;
         self.out[start..start + 2].copy_from_slice(&owner.pointer());
         self.out[start + 6..start + 10].copy_from_slice(&ttl.to_be_bytes());
+        self.count(section, 1);
+        Ok(())
+    }
+
+    /// One record of HTTPS or SVCB, with addresses of its site as hints.
+    pub fn push_hinted_record<'r>(
+        &mut self,
+        service: &CompiledService,
+        record: &SiteRecord,
+        hints: Hints,
+        addresses: impl Iterator<Item = &'r SiteRecord> + Clone,
+        ttl: u32,
+        owner: NamePosition,
+    ) -> Result<(), Full> {
+        let start = self.at;
+        let octets = service.octets(record);
+        let mut done = 0;
+        for (key, at, rtype) in
+            [(rdata::IPV4HINT, hints.v4_at, Rtype::A), (rdata::IPV6HINT, hints.v6_at, Rtype::AAAA)]
+        {
+            let is_of_family = |address: &&SiteRecord| service.octets(address)[2..4] == rtype.0.to_be_bytes();
+            let family = addresses.clone().filter(is_of_family);
+            let at = usize::from(at);
+            let length: usize = family.clone().map(|address| service.octets(address).len() - HEAD).sum();
+            if at == 0 || length == 0 {
+                continue;
+            }
+            self.push(&octets[done..at])?;
+            done = at;
+            self.push(&key.to_be_bytes())?;
+            self.push(&(length as u16).to_be_bytes())?;
+            for address in family {
+                self.push(&service.octets(address)[HEAD..])?;
+            }
+        }
+        self.push(&octets[done..])?;
+        let length = (self.at - start - HEAD) as u16;
+        self.out[start..start + 2].copy_from_slice(&owner.pointer());
+        self.out[start + 6..start + 10].copy_from_slice(&ttl.to_be_bytes());
+        self.out[start + 10..start + 12].copy_from_slice(&length.to_be_bytes());
         self.count(Section::Answer, 1);
         Ok(())
     }

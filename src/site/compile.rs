@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::health::board::{Layout, SiteOfService, Target};
-use crate::site::{AllDown, Service, SiteRrset};
+use crate::site::{AllDown, Service, Site, SiteRrset};
 use crate::wire::{Rtype, number, rdata};
 use crate::zone::compile::QNAME_POINTER;
 
@@ -44,6 +44,7 @@ pub struct CompiledService {
     /// By type.
     last_resort: Box<[Span]>,
     records: Box<[SiteRecord]>,
+    hints: Box<[Hints]>,
     octets: Box<[u8]>,
 }
 
@@ -88,6 +89,18 @@ pub struct SiteRecord {
     length: u16,
     /// Of the address that it holds; [`NO_ADDRESS`] for any other record.
     pub verdict: u32,
+    /// Index into the service's hints plus one, 0 for a record that has none to be filled in.
+    hints: u32,
+}
+
+/// Where address hints go into a record of HTTPS or SVCB (RFC 9460 7.3): octets from its start, in ascending order of keys. 0
+/// where the record has hints of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// For the site's IPv4 addresses.
+    pub v4_at: u16,
+    /// For its IPv6 addresses.
+    pub v6_at: u16,
 }
 
 impl SiteRecord {
@@ -134,6 +147,20 @@ impl CompiledService {
     #[must_use]
     pub fn addresses(&self, site: u16) -> &[SiteRecord] {
         self.span(self.sites[usize::from(site)].addresses)
+    }
+
+    /// Whether a record of HTTPS or SVCB is about the name that it stands at (RFC 9460 2.5.2).
+    #[must_use]
+    pub fn is_about_its_owner(&self, record: &SiteRecord) -> bool {
+        let octets = self.octets(record);
+        rdata::is_about_its_owner(Rtype(u16::from_be_bytes([octets[2], octets[3]])), &octets[HEAD..])
+    }
+
+    /// Where hints go into a record, if any do.
+    #[inline]
+    #[must_use]
+    pub fn hints(&self, record: &SiteRecord) -> Option<Hints> {
+        record.hints.checked_sub(1).map(|index| self.hints[index as usize])
     }
 
     /// A record's octets.
@@ -183,14 +210,23 @@ struct Compiler<'a> {
     service: &'a Service,
     slots: &'a mut Slots,
     records: Vec<SiteRecord>,
+    hints: Vec<Hints>,
     octets: Vec<u8>,
-    /// Where each record's octets stand: equal ones once.
-    starts: HashMap<(Rtype, Vec<u8>), u32>,
+    /// Where each record's octets stand: equal ones once. With hints to be filled in, the addresses that go there tell
+    /// records apart too.
+    starts: HashMap<(Rtype, Vec<u8>, Vec<&'a [u8]>), u32>,
 }
 
 impl<'a> Compiler<'a> {
     fn new(service: &'a Service, slots: &'a mut Slots) -> Compiler<'a> {
-        Compiler { service, slots, records: Vec::new(), octets: Vec::new(), starts: HashMap::new() }
+        Compiler {
+            service,
+            slots,
+            records: Vec::new(),
+            hints: Vec::new(),
+            octets: Vec::new(),
+            starts: HashMap::new(),
+        }
     }
 
     fn compile(mut self) -> CompiledService {
@@ -207,12 +243,12 @@ impl<'a> Compiler<'a> {
         for &rtype in &types {
             for site in &service.sites {
                 let rrset = site.rrsets.iter().filter(|rrset| rrset.rtype == rtype);
-                rrsets.push(self.add(rrset, true));
+                rrsets.push(self.add(rrset, Some(site)));
             }
         }
         let last_resort = types
             .iter()
-            .map(|&rtype| self.add(last_resort.iter().filter(|rrset| rrset.rtype == rtype), false))
+            .map(|&rtype| self.add(last_resort.iter().filter(|rrset| rrset.rtype == rtype), None))
             .collect();
         let sites = service
             .sites
@@ -221,10 +257,7 @@ impl<'a> Compiler<'a> {
                 share: self.slots.share(service, &site.name),
                 weight: site.weight,
                 hash: hash_text(&site.name),
-                addresses: self.add(
-                    site.rrsets.iter().filter(|rrset| matches!(rrset.rtype, Rtype::A | Rtype::AAAA)),
-                    true,
-                ),
+                addresses: self.add(site.rrsets.iter().filter(|rrset| is_of_addresses(rrset)), Some(site)),
             })
             .collect();
         CompiledService {
@@ -247,27 +280,38 @@ impl<'a> Compiler<'a> {
             rrsets: rrsets.into(),
             last_resort,
             records: self.records.into(),
+            hints: self.hints.into(),
             octets: self.octets.into(),
         }
     }
 
-    fn add<'r>(&mut self, rrsets: impl Iterator<Item = &'r SiteRrset>, checked: bool) -> Span {
+    /// Records of a site, or, without one, of the last resort, which is neither checked nor filled in.
+    fn add<'r>(&mut self, rrsets: impl Iterator<Item = &'r SiteRrset>, site: Option<&'a Site>) -> Span {
         let first = self.records.len() as u32;
         for rrset in rrsets {
             for rdata in &rrset.rdatas {
                 let verdict = match address(rrset.rtype, rdata) {
-                    Some(address) if checked => self.slots.target(address, self.service),
+                    Some(address) if site.is_some() => self.slots.target(address, self.service),
                     _ => NO_ADDRESS,
                 };
-                self.add_record(rrset.rtype, rdata, verdict);
+                self.add_record(rrset.rtype, rdata, verdict, site);
             }
         }
         Span { first, count: self.records.len() as u32 - first }
     }
 
-    fn add_record(&mut self, rtype: Rtype, rdata: &[u8], verdict: u32) {
+    fn add_record(&mut self, rtype: Rtype, rdata: &[u8], verdict: u32, site: Option<&'a Site>) {
+        let mut hints = 0;
+        let mut hinted = Vec::new();
+        if let (Some(site), Some(found)) = (site, find_hints(rtype, rdata)) {
+            self.hints.push(found);
+            hints = self.hints.len() as u32;
+            let addresses = site.rrsets.iter().filter(|rrset| is_of_addresses(rrset));
+            hinted.extend(addresses.flat_map(|rrset| &rrset.rdatas).map(|rdata| &rdata[..]));
+            hinted.sort_unstable();
+        }
         let octets = &mut self.octets;
-        let key = (rtype, rdata::canonical(rtype, rdata).into_owned());
+        let key = (rtype, rdata::canonical(rtype, rdata).into_owned(), hinted);
         let start = *self.starts.entry(key).or_insert_with(|| {
             let start = octets.len() as u32;
             octets.extend_from_slice(&QNAME_POINTER);
@@ -278,9 +322,25 @@ impl<'a> Compiler<'a> {
             octets.extend_from_slice(rdata);
             start
         });
-        // Owner, type, class, TTL and RDLENGTH before the data, which is bounded where sites are read.
-        self.records.push(SiteRecord { start, length: 12 + rdata.len() as u16, verdict });
+        // The data is bounded where sites are read.
+        self.records.push(SiteRecord { start, length: HEAD as u16 + rdata.len() as u16, verdict, hints });
     }
+}
+
+/// A record about its own owner's addresses gets those of the very site that answers (RFC 9460 7.3), as far as it does not
+/// bring hints of its own.
+fn find_hints(rtype: Rtype, rdata: &[u8]) -> Option<Hints> {
+    if !matches!(rtype, Rtype::HTTPS | Rtype::SVCB) {
+        return None;
+    }
+    let place =
+        |key| rdata::place_of_param(rdata, key).map_or(0, |at| u16::try_from(HEAD + at).unwrap_or_default());
+    let hints = Hints { v4_at: place(rdata::IPV4HINT), v6_at: place(rdata::IPV6HINT) };
+    (hints != Hints::default()).then_some(hints)
+}
+
+fn is_of_addresses(rrset: &SiteRrset) -> bool {
+    matches!(rrset.rtype, Rtype::A | Rtype::AAAA)
 }
 
 /// The address in A or AAAA RDATA.
@@ -292,6 +352,9 @@ pub fn address(rtype: Rtype, rdata: &[u8]) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+/// Owner, type, class, TTL and RDLENGTH of a record, before its data.
+pub const HEAD: usize = 12;
 
 /// FNV-1a, 64 bit: fixed for ever, since the share of every client hangs on it.
 fn hash_text(text: &str) -> u64 {

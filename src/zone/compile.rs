@@ -17,7 +17,7 @@ pub const QNAME_POINTER: [u8; 2] = [0xc0, 12];
 const MOST_ADDITIONAL_NAMES: usize = 13;
 
 /// The longest RRset: header, the longest question and an OPT must stand beside it in a message of 65,535 octets.
-const LONGEST_RRSET: usize = 65_535 - 12 - (255 + 4) - 64;
+pub const LONGEST_RRSET: usize = 65_535 - 12 - (255 + 4) - 64;
 
 /// Why a zone that passed its check cannot be served all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,12 +206,13 @@ impl Compiler {
         zone.rrsets.push(Rrset { rtype: first.rtype, piece, extra });
     }
 
-    /// Addresses for the hosts that NS, MX and SRV name, as far as this zone has them (RFC 1034 4.3.2 step
-    /// 6, RFC 9471). Hosts that are steered get none: their addresses depend on who asks (meaning 14).
+    /// Addresses for the hosts that NS, MX, SRV, SVCB and HTTPS name, as far as this zone has them (RFC 1034 4.3.2 step
+    /// 6, RFC 9460 4.1, RFC 9471). Hosts that are steered get none: their addresses depend on who asks (meaning 14).
     fn add_additionals(&mut self, placed: &[Placed<'_>]) -> Result<(), CompileError> {
         let rrsets = placed.chunk_by(|a, b| (a.node, a.record.rtype) == (b.node, b.record.rtype));
         for (rrset, records) in rrsets.enumerate() {
-            if !matches!(records[0].record.rtype, Rtype::NS | Rtype::MX | Rtype::SRV) {
+            let rtype = records[0].record.rtype;
+            if !matches!(rtype, Rtype::NS | Rtype::MX | Rtype::SRV | Rtype::SVCB | Rtype::HTTPS) {
                 continue;
             }
             let cut = self.zone.nodes[records[0].node as usize].marks.is_cut.then_some(records[0].node);
@@ -219,6 +220,10 @@ impl Compiler {
             for placed in records {
                 for offset in rdata::names(placed.record.rtype, placed.record.rdata) {
                     hosts.extend(self.find(&placed.record.rdata[offset..]));
+                }
+                // A service binding without a target is about its own owner (RFC 9460 2.5.2).
+                if rdata::is_about_its_owner(rtype, placed.record.rdata) {
+                    hosts.extend(self.find(placed.record.owner));
                 }
             }
             let mut seen = Vec::new();

@@ -20,6 +20,7 @@ mod words;
 use fields::{Field, fields};
 pub use print::print;
 pub use read::{check, parse, parse_period, text_to_strings};
+pub use svcb::{IPV4HINT, IPV6HINT, place_of_param};
 
 /// Why a text is no RDATA of its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,13 @@ pub fn names(rtype: Rtype, rdata: &[u8]) -> Vec<usize> {
         }
     }
     found
+}
+
+/// Whether a service binding is about the name that it stands at: ServiceMode, with `.` as its target (RFC 9460 2.5.2).
+#[must_use]
+pub fn is_about_its_owner(rtype: Rtype, rdata: &[u8]) -> bool {
+    matches!(rtype, Rtype::SVCB | Rtype::HTTPS)
+        && matches!(rdata, [high, low, 0, ..] if (*high, *low) != (0, 0))
 }
 
 /// RDATA as it is compared: names in lower case (RFC 4034 6.2, RFC 4343).

@@ -11,9 +11,11 @@ const MANDATORY: u16 = 0;
 const ALPN: u16 = 1;
 const NO_DEFAULT_ALPN: u16 = 2;
 const PORT: u16 = 3;
-const IPV4HINT: u16 = 4;
+/// Of IPv4 addresses (RFC 9460 7.3).
+pub const IPV4HINT: u16 = 4;
 const ECH: u16 = 5;
-const IPV6HINT: u16 = 6;
+/// Of IPv6 addresses (RFC 9460 7.3).
+pub const IPV6HINT: u16 = 6;
 const OHTTP: u16 = 8;
 
 const KEYS: [(&str, u16); 9] = [
@@ -197,6 +199,22 @@ fn is_of_shape(key: u16, value: &[u8]) -> bool {
         IPV6HINT => !value.is_empty() && value.len().is_multiple_of(16),
         _ => true,
     }
+}
+
+/// Where a param of some key would go into RDATA that is about its own owner: ServiceMode, with `.` as its target. None if it
+/// is about another name, or has the param.
+#[must_use]
+pub fn place_of_param(rdata: &[u8], key: u16) -> Option<usize> {
+    let [high, low, 0, params @ ..] = rdata else { return None };
+    let is_alias = (*high, *low) == (0, 0);
+    let mut rest = params;
+    while let Some((number, _, after)) = next_param(rest).filter(|(number, ..)| *number <= key) {
+        if number == key {
+            return None;
+        }
+        rest = after;
+    }
+    (!is_alias).then_some(rdata.len() - rest.len())
 }
 
 /// Keys in strictly ascending order, values whole and of the right shape.
