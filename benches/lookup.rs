@@ -23,7 +23,7 @@ fn lookup(criterion: &mut Criterion) {
         text.push_str(&format!("host{number} A 192.0.2.1\n"));
     }
     let mut findings = Findings::new();
-    let file = master::read(&Source::new("example.com.zone", text), &apex, &mut findings);
+    let file = master::read(&Source::new("example.com.zone", text), &apex, None, &mut findings);
     assert!(!findings.has_errors(), "{findings}");
     let zone = Arc::new(compile::compile(&file, None).expect("the zone is sound"));
     let to_publish = [ZoneToPublish { name: apex, zone: Some(Arc::clone(&zone)), services: Vec::new() }];

@@ -7,6 +7,7 @@ use crate::finding::{Findings, Source};
 use crate::policy;
 use crate::policy::read::Written;
 use crate::yaml::{self, Content, Node};
+use crate::zone::compile::LONGEST_RRSET;
 use crate::zone::master::read_text;
 
 pub mod listen;
@@ -33,6 +34,8 @@ pub struct Config {
     pub state: PathBuf,
     /// UDP threads; 0 is one per core.
     pub workers: usize,
+    /// Octets that an RRset of a zone may take.
+    pub largest_rrset: usize,
     /// What responses are like in general. It takes effect with a reload; all else does at the next start.
     pub answers: Written,
 }
@@ -48,12 +51,14 @@ impl Default for Config {
             control: PathBuf::from("run/meridian.sock"),
             state: PathBuf::from("run"),
             workers: 0,
+            largest_rrset: LONGEST_RRSET,
             answers: Written::default(),
         }
     }
 }
 
-const KEYS: [&str; 7] = ["listen", "zones", "geodb", "control", "state", "workers", "answers"];
+const KEYS: [&str; 8] =
+    ["listen", "zones", "geodb", "control", "state", "workers", "largest_rrset", "answers"];
 
 /// Whether this YAML is a configuration: it has keys of one, and no others.
 #[must_use]
@@ -128,6 +133,10 @@ impl Config {
         }
         config.workers =
             mapping.get("workers").and_then(|node| node.number(0, 1024, findings)).unwrap_or(config.workers);
+        config.largest_rrset = mapping
+            .get("largest_rrset")
+            .and_then(|node| node.number(512, LONGEST_RRSET, findings))
+            .unwrap_or(config.largest_rrset);
         if let Some(node) = mapping.get("answers") {
             config.answers = policy::read::read(node, folder, findings);
         }

@@ -23,6 +23,7 @@ use crate::site::read::Shared;
 use crate::snapshot::Snapshot;
 use crate::wire::Name;
 use crate::yaml;
+use crate::zone::compile::LONGEST_RRSET;
 use crate::zone::read::{Folder, Was, list};
 
 mod build;
@@ -66,6 +67,8 @@ pub struct Reloader {
     geodb: Vec<PathBuf>,
     /// Nobody named the geo databases: where they would be, there may be none.
     geodb_may_be_missing: bool,
+    /// Octets that an RRset may take.
+    largest_rrset: usize,
     policy: Arc<Policy>,
     serials: Serials,
     number: u64,
@@ -136,6 +139,7 @@ impl Reloader {
             zones: zones.to_owned(),
             geodb: geodb.to_owned(),
             geodb_may_be_missing: false,
+            largest_rrset: LONGEST_RRSET,
             policy: Arc::default(),
             serials: Serials::open(state),
             number: 0,
@@ -148,6 +152,7 @@ impl Reloader {
     pub fn of(config: &Config, keeps_state: bool) -> Reloader {
         Reloader {
             geodb_may_be_missing: !config.geodb_is_named,
+            largest_rrset: config.largest_rrset,
             ..Reloader::new(&config.zones, &config.geodb, keeps_state.then_some(config.state.as_path()))
         }
     }
@@ -216,7 +221,7 @@ impl Reloader {
 
     /// What the next snapshot is made of, unless that would be the last one again.
     fn attempt(&self, force: bool, findings: &mut Findings) -> Result<Attempt, KeepAll> {
-        let folder = list(&self.zones, &self.was());
+        let folder = list(&self.zones, self.largest_rrset, &self.was());
         let shared = self.read_shared(&folder, force, findings)?;
         let shared_is_new = self.served.as_ref().is_none_or(|served| served.shared != shared);
         let zones = self.choose_zones(&folder, &shared, shared_is_new, force, findings)?;

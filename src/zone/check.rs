@@ -11,9 +11,10 @@ use crate::wire::{Name, Rtype, rdata};
 /// From here on a steered TTL keeps clients at a dead site for longer than people wait.
 const LONG_STEERED_TTL: u32 = 300;
 
-/// Checks a zone as a whole.
-pub fn check(zone: &ZoneFile, findings: &mut Findings) {
+/// Checks a zone as a whole. An RRset may be of `largest_rrset` octets.
+pub fn check(zone: &ZoneFile, largest_rrset: usize, findings: &mut Findings) {
     let checked = Checked::new(zone);
+    checked.check_sizes(largest_rrset, findings);
     checked.check_apex(findings);
     checked.check_owners(findings);
     checked.check_steered(findings);
@@ -76,6 +77,24 @@ impl<'z> Checked<'z> {
 
     fn records(&self, name: &Name, rtype: Rtype) -> impl Iterator<Item = &Record<'z>> {
         self.owners.get(name).into_iter().flatten().filter(move |record| record.rtype == rtype)
+    }
+
+    /// What no resolver should be made to take.
+    fn check_sizes(&self, largest: usize, findings: &mut Findings) {
+        /// Owner, as a pointer, type, class, TTL and RDLENGTH.
+        const BEFORE_RDATA: usize = 12;
+        for (owner, records) in &self.owners {
+            let mut sizes: HashMap<Rtype, (&Record<'_>, usize)> = HashMap::new();
+            for record in records {
+                sizes.entry(record.rtype).or_insert((record, 0)).1 += BEFORE_RDATA + record.rdata.len();
+            }
+            for (rtype, (first, size)) in sizes.into_iter().filter(|(_, (_, size))| *size > largest) {
+                findings.error(
+                    &first.at(),
+                    format!("the {rtype} records of {owner} take {size} octets, more than largest_rrset ({largest})"),
+                );
+            }
+        }
     }
 
     /// RFC 1034 4.2.1.

@@ -17,6 +17,8 @@ use crate::wire::{Name, Rtype};
 const DEEPEST_INCLUDE: usize = 8;
 /// In one zone.
 const MOST_INCLUDES: usize = 1_000;
+/// Octets of all files that a zone includes.
+const MOST_INCLUDED: usize = 512 << 20;
 /// Records that one `$GENERATE` may make.
 const MOST_GENERATED: u64 = 65_536;
 /// An entry within parentheses.
@@ -24,10 +26,12 @@ const LONGEST_ENTRY: usize = 1 << 20;
 /// Mistakes that are told; after so many it is some other kind of file.
 const MOST_FINDINGS: usize = 100;
 
-/// Reads a zone. What is wrong is a finding; what is right is read all the same.
-pub fn read(source: &Arc<Source>, apex: &Name, findings: &mut Findings) -> ZoneFile {
+/// Reads a zone. What is wrong is a finding; what is right is read all the same. Files that it includes must lie `within` a
+/// folder: who may write a zone need not be one who may read all files of this machine.
+pub fn read(source: &Arc<Source>, apex: &Name, within: Option<&Path>, findings: &mut Findings) -> ZoneFile {
     let mut reader = Reader {
         apex,
+        within,
         records: Records::new(),
         ttl: None,
         last_ttl: None,
@@ -51,6 +55,7 @@ pub fn read(source: &Arc<Source>, apex: &Name, findings: &mut Findings) -> ZoneF
 
 struct Reader<'a> {
     apex: &'a Name,
+    within: Option<&'a Path>,
     records: Records,
     /// `$TTL`.
     ttl: Option<u32>,
@@ -330,7 +335,7 @@ impl Reader<'_> {
         }
         let folder = source.path.parent().unwrap_or(Path::new(""));
         let path = folder.join(file.text.trim_matches('"'));
-        match read_text(&path) {
+        match self.read_included(&path) {
             Ok(text) => {
                 let included = Source::new(path, text);
                 self.included.push(Arc::clone(&included));
@@ -340,6 +345,24 @@ impl Reader<'_> {
             }
             Err(error) => self.tell(&at, format!("{}: {error}", path.display())),
         }
+    }
+
+    fn read_included(&self, path: &Path) -> Result<String, String> {
+        if let Some(within) = self.within {
+            // Where symbolic links lead to counts.
+            let (path, within) = (path.canonicalize(), within.canonicalize());
+            let (path, within) =
+                path.and_then(|path| Ok((path, within?))).map_err(|error| error.to_string())?;
+            if !path.starts_with(within) {
+                return Err("files that are included lie in the folder of zones".to_owned());
+            }
+        }
+        let text = read_text(path)?;
+        let length = self.included.iter().map(|included| included.text.len()).sum::<usize>() + text.len();
+        if length > MOST_INCLUDED {
+            return Err(format!("more than {} MiB are included", MOST_INCLUDED >> 20));
+        }
+        Ok(text)
     }
 
     fn read_record(&mut self, places: &mut Places<'_>, entry: &Entry<'_>, origin: &Name) {
@@ -577,7 +600,7 @@ mod tests {
     fn read_text_as(text: &str) -> (Vec<String>, Vec<String>) {
         let apex = Name::parse("example.com.", None).unwrap();
         let mut findings = Findings::new();
-        let file = read(&Source::new("example.com.zone", text), &apex, &mut findings);
+        let file = read(&Source::new("example.com.zone", text), &apex, None, &mut findings);
         let record = |record: super::super::records::Record<'_>| {
             let data = rdata::print(record.rtype, record.rdata);
             format!("{} {} {} {data}", record.owner_name(), record.ttl, record.rtype)
@@ -644,7 +667,7 @@ mod tests {
         std::fs::write(&path, "$TTL 60\na A 192.0.2.1\n$INCLUDE example.com.zone\n").unwrap();
         let mut findings = Findings::new();
         let source = Source::new(&path, read_text(&path).unwrap());
-        read(&source, &Name::parse("example.com.", None).unwrap(), &mut findings);
+        read(&source, &Name::parse("example.com.", None).unwrap(), None, &mut findings);
         assert!(findings.to_string().contains("include itself"), "{findings}");
     }
 }

@@ -36,6 +36,17 @@ pub struct WrittenZone {
     pub path: PathBuf,
     /// Another file that claims the same name.
     pub rival: Option<PathBuf>,
+    /// What its folder allows.
+    bounds: Arc<Bounds>,
+}
+
+/// What a folder allows its zones.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Included files lie in here.
+    pub within: PathBuf,
+    /// Octets of an RRset.
+    pub largest_rrset: usize,
 }
 
 impl WrittenZone {
@@ -58,7 +69,7 @@ impl WrittenZone {
         }
         let mut own = Findings::new();
         let zone = if self.is_master_file() {
-            Some(master::read(source, &self.name, &mut own))
+            Some(master::read(source, &self.name, Some(&self.bounds.within), &mut own))
         } else {
             crate::yaml::read(source, &mut own).and_then(|root| {
                 self.check_name(&root, &mut own);
@@ -67,7 +78,7 @@ impl WrittenZone {
         };
         if let Some(zone) = &zone {
             // A line that could not be read may be told as missing once more; better twice than not at all.
-            check::check(zone, &mut own);
+            check::check(zone, self.bounds.largest_rrset, &mut own);
         }
         own.sort();
         findings.extend(own);
@@ -98,13 +109,14 @@ pub enum Was {
 /// Lists a folder and its subfolders. Dotfiles, `*~` and everything that is not `.yaml`, `.yml` or `.zone` are ignored.
 /// A file that cannot be read is what it was.
 #[must_use]
-pub fn list(root: &Path, was: &BTreeMap<PathBuf, Was>) -> Folder {
+pub fn list(root: &Path, largest_rrset: usize, was: &BTreeMap<PathBuf, Was>) -> Folder {
+    let bounds = Arc::new(Bounds { within: root.to_owned(), largest_rrset });
     let mut folder = Folder::default();
     let mut paths = Vec::new();
     collect(root, &mut Vec::new(), &mut paths, &mut folder.findings);
     for path in paths {
         let was = was.get(&path);
-        folder.add(path, was);
+        folder.add(path, was, &bounds);
     }
     folder.find_rivals();
     folder
@@ -144,7 +156,7 @@ fn collect(path: &Path, above: &mut Vec<(u64, u64)>, paths: &mut Vec<PathBuf>, f
 }
 
 impl Folder {
-    fn add(&mut self, path: PathBuf, was: Option<&Was>) {
+    fn add(&mut self, path: PathBuf, was: Option<&Was>, bounds: &Arc<Bounds>) {
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let text = master::read_text(&path).map(|text| Source::new(&path, text));
         let is_master_file = path.extension().is_some_and(|extension| extension == "zone");
@@ -180,7 +192,7 @@ impl Folder {
                 return;
             }
         };
-        self.zones.push(WrittenZone { name, text, path, rival: None });
+        self.zones.push(WrittenZone { name, text, path, rival: None, bounds: Arc::clone(bounds) });
     }
 
     fn find_rivals(&mut self) {

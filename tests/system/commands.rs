@@ -63,6 +63,18 @@ fn check_runs_the_expectations_of_zones() {
 }
 
 #[test]
+fn check_refuses_an_rrset_above_the_limit_that_is_set() {
+    let home = world::home();
+    let many: String = (0..40).map(|host| format!("wide A 192.0.2.{host}\n")).collect();
+    home.write("zones/example.org.zone", world::master_file(1) + &many);
+    home.run(&["check"]).expect(0);
+    home.write("meridian.yaml", "largest_rrset: 600\n");
+    let told = "the A records of wide.example.org. take 640 octets, more than largest_rrset (600)";
+    let ran = home.run(&["check"]).expect(1);
+    assert!(ran.stdout.contains(told), "{}", ran.stdout);
+}
+
+#[test]
 fn check_of_what_is_not_there_is_wrong_usage() {
     let home = world::home();
     home.run(&["check", "nowhere.yaml"]).expect(2);

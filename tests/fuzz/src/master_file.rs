@@ -7,6 +7,7 @@ use meridian::finding::{Findings, Source};
 use meridian::site::read::Shared;
 use meridian::wire::{Name, Rtype};
 use meridian::yaml;
+use meridian::zone::compile::LONGEST_RRSET;
 use meridian::zone::{ZoneFile, check, compile, master, write, yaml as zone_yaml};
 
 use super::asking::ask_for_all;
@@ -25,8 +26,8 @@ pub fn master_file(bytes: &[u8]) {
     // In this folder there is nothing to be included.
     let source = Source::new("/dev/shm/meridian-fuzz-empty/example.com.zone", text);
     let mut findings = Findings::new();
-    let file = master::read(&source, &apex, &mut findings);
-    check::check(&file, &mut findings);
+    let file = master::read(&source, &apex, None, &mut findings);
+    check::check(&file, LONGEST_RRSET, &mut findings);
     findings.sort();
     let _ = findings.to_string();
     let is_good = !findings.has_errors();

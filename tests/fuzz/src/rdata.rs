@@ -49,7 +49,7 @@ fn check_printed(rtype: Rtype, octets: &[u8], origin: &Name) {
 fn check_in_master_file(rtype: Rtype, octets: &[u8], printed: &str, origin: &Name) {
     let source = Source::new("example.com.zone", format!("@ 60 IN {rtype} {printed}\n"));
     let mut findings = Findings::new();
-    let file = master::read(&source, origin, &mut findings);
+    let file = master::read(&source, origin, None, &mut findings);
     let records: Vec<(Rtype, &[u8])> =
         file.records.iter().map(|record| (record.rtype, record.rdata)).collect();
     assert_eq!(records, [(rtype, octets)], "{findings}\n{}", source.text);

@@ -17,6 +17,7 @@ use meridian::site::read::Shared;
 use meridian::snapshot::{Snapshot, ZoneToPublish, services_of};
 use meridian::wire::Name;
 use meridian::yaml;
+use meridian::zone::compile::LONGEST_RRSET;
 use meridian::zone::{ZoneFile, check, compile as zone_compile, master, yaml as zone_yaml};
 
 const SITES: &str = include_str!("../world/sites.yaml");
@@ -72,15 +73,15 @@ fn read_yaml(apex: &str, text: &str) -> ZoneFile {
     let mut findings = Findings::new();
     let root = yaml::read(&source, &mut findings).expect("the world is YAML");
     let file = zone_yaml::read(&source, &root, &name(apex), shared(), &mut findings).expect("a zone");
-    check::check(&file, &mut findings);
+    check::check(&file, LONGEST_RRSET, &mut findings);
     assert!(!findings.has_errors(), "{findings}");
     file
 }
 
 fn read_master(apex: &str, text: &str) -> ZoneFile {
     let mut findings = Findings::new();
-    let file = master::read(&Source::new("world.zone", text), &name(apex), &mut findings);
-    check::check(&file, &mut findings);
+    let file = master::read(&Source::new("world.zone", text), &name(apex), None, &mut findings);
+    check::check(&file, LONGEST_RRSET, &mut findings);
     assert!(!findings.has_errors(), "{findings}");
     file
 }

@@ -6,6 +6,7 @@ use meridian::finding::{Findings, Source};
 use meridian::site::read::Shared;
 use meridian::wire::Name;
 use meridian::yaml;
+use meridian::zone::compile::LONGEST_RRSET;
 use meridian::zone::{check, compile, yaml as zone_yaml};
 
 use super::asking::ask_for_all;
@@ -28,7 +29,7 @@ pub fn zone_yaml(bytes: &[u8]) {
     let apex = Name::parse("example.com.", None).expect("a name");
     let _ = zone_yaml::name_inside(&root, &mut Findings::new());
     let Some(file) = zone_yaml::read(&source, &root, &apex, world::shared(), &mut findings) else { return };
-    check::check(&file, &mut findings);
+    check::check(&file, LONGEST_RRSET, &mut findings);
     findings.sort();
     let _ = findings.to_string();
     let is_good = !findings.has_errors();
