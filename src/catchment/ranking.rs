@@ -11,6 +11,9 @@ use crate::site::{Near, RuleAction, Service};
 /// nobody's trouble.
 pub const EXACT: usize = 8;
 
+/// How many sites about as close share a client at most: each costs a draw in each of its queries.
+const MOST_NEAR: usize = 32;
+
 /// What makes two clients' orders of sites the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Order {
@@ -76,6 +79,10 @@ impl<'s> Ranker<'s> {
                 if first.is_empty() {
                     near = self.count_near(point, &exact);
                 }
+                if usize::from(near) == EXACT {
+                    self.extend_near(point, &mut exact);
+                    near = exact.len() as u8;
+                }
             }
             None if first.is_empty() => {
                 exact.extend(0..count as u16);
@@ -128,17 +135,37 @@ impl<'s> Ranker<'s> {
     }
 
     fn count_near(&self, point: Coordinates, exact: &[u16]) -> u8 {
-        let Some(near) = self.service.near else { return u8::from(!exact.is_empty()) };
-        let costs: Vec<f64> = exact
-            .iter()
-            .map_while(|&site| cost(point, &self.service.sites[usize::from(site)]).map(|cost| cost.cost))
-            .collect();
-        let Some(&nearest) = costs.first() else { return u8::from(!exact.is_empty()) };
-        let limit = match near {
-            Near::Kilometres(kilometres) => nearest + kilometres,
-            Near::Fraction(fraction) => nearest * (1.0 + fraction),
-        };
-        costs.iter().take_while(|cost| **cost <= limit).count().max(1) as u8
+        let limit = exact.first().and_then(|&nearest| self.limit_of_near(point, nearest));
+        let Some(limit) = limit else { return u8::from(!exact.is_empty()) };
+        let is_near = |site: &&u16| self.cost(point, **site).is_some_and(|cost| cost <= limit);
+        exact.iter().take_while(is_near).count().max(1) as u8
+    }
+
+    /// All exact ones are near: then more may be. What is added stands in the order of numbers, for a draw decides among
+    /// them, and each order of them would be a ranking of its own.
+    fn extend_near(&self, point: Coordinates, exact: &mut Vec<u16>) {
+        let Some(limit) = self.limit_of_near(point, exact[0]) else { return };
+        let others = self.vectors.iter().filter(|(site, ..)| !exact.contains(site));
+        let mut near: Vec<(f64, u16)> =
+            others.filter_map(|(site, ..)| self.cost(point, *site).map(|cost| (cost, *site))).collect();
+        near.retain(|(cost, _)| *cost <= limit);
+        near.sort_by(|a, b| a.0.total_cmp(&b.0));
+        near.truncate(MOST_NEAR - exact.len());
+        near.sort_by_key(|(_, site)| *site);
+        exact.extend(near.into_iter().map(|(_, site)| site));
+    }
+
+    /// The cost up to which sites share a client whose nearest is this one.
+    fn limit_of_near(&self, point: Coordinates, nearest: u16) -> Option<f64> {
+        let nearest = self.cost(point, nearest)?;
+        match self.service.near? {
+            Near::Kilometres(kilometres) => Some(nearest + kilometres),
+            Near::Fraction(fraction) => Some(nearest * (1.0 + fraction)),
+        }
+    }
+
+    fn cost(&self, point: Coordinates, site: u16) -> Option<f64> {
+        cost(point, &self.service.sites[usize::from(site)]).map(|cost| cost.cost)
     }
 }
 

@@ -14,7 +14,7 @@ use meridian::catchment::compile::{compile, rank};
 use meridian::catchment::ranking::{Order, Ranker};
 use meridian::catchment::{Catch, Catchments, Ranking};
 use meridian::finding::{At, Findings, Source};
-use meridian::geo::special::{v4_runs, v6_runs};
+use meridian::geo::special::{embedded, v4_runs, v6_runs};
 use meridian::geo::{Continent, Coordinates, Country, Databases, Place};
 use meridian::site::{Rule, RuleAction, Service};
 use serde::ser::{Serialize, Serializer};
@@ -232,7 +232,9 @@ pub(crate) fn special(address: IpAddr) -> u32 {
 pub(crate) fn naive(service: &Service, address: IpAddr, place: &Place) -> Order {
     let special = special(address);
     let place = if special == 0 { place.clone() } else { Place::default() };
-    let is_in = |subnet: &IpNetwork| subnet.contains(address);
+    // Where IPv4 is embedded it decides, whatever lies around.
+    let embeds = matches!(address, IpAddr::V6(address) if embedded(address).is_some());
+    let is_in = |subnet: &IpNetwork| !embeds && subnet.contains(address);
     rank(&Ranker::new(service), service, &place, special, is_in).0
 }
 
