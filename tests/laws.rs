@@ -309,12 +309,55 @@ proptest! {
                 found.map(|found| (service.sites[usize::from(site)].share, found.verdict))
             };
             let holders: Vec<(u32, u32)> = (0..service.sites.len() as u16).filter_map(holds).collect();
+            let is_forced_down = |verdict: u32| board.verdict(verdict) == Verdict::ForcedDown;
             // The last resort is no site's.
             if record.rdata != [198, 51, 100, 1] {
-                prop_assert!(holders.iter().any(|(share, _)| board.share(*share) != Share::DRAINED));
+                let may_be_given = |(share, verdict): &(u32, u32)| {
+                    board.share(*share) != Share::DRAINED && !is_forced_down(*verdict)
+                };
+                prop_assert!(holders.iter().any(may_be_given));
             }
             let same = message.answers().iter().filter(|other| other.rdata == record.rdata).count();
             prop_assert_eq!(same, 1);
         }
     }
+}
+
+/// How many of the clients get each of some sites that stand at one spot.
+fn count_by_site(sites: usize, share_of_first: Share) -> Vec<u32> {
+    let site = Site { spot: Some(0), weight: 100, handicap: 0, v4: 1, has_v6: false };
+    let world = World {
+        sites: vec![site; sites],
+        rules: Vec::new(),
+        near: Some("150 km"),
+        sites_per_answer: 1,
+        same_site: false,
+        min_up: 1,
+        all_down: "preferred",
+        rows: vec![(IpNetwork::new(Ipv4Addr::new(5, 0, 0, 0).into(), 8).expect("a network"), Place::City(0))],
+    };
+    let mut shares = vec![Share::FULL.0; sites];
+    shares[0] = share_of_first.0;
+    let (snapshot, board) = world.publish(&Shown { verdicts: vec![1], shares });
+    let mut counts = vec![0; sites];
+    for block in 0..2_000_u16 {
+        let [high, low] = block.to_be_bytes();
+        let subnet = IpNetwork::new(Ipv4Addr::new(5, high, low, 0).into(), 24).expect("a network");
+        let message = ask(&snapshot, &board, Rtype::A, subnet);
+        counts[usize::from(message.answers()[0].rdata[3]) / 4] += 1;
+    }
+    counts
+}
+
+#[test]
+fn meaning_10_all_near_sites_share_alike_however_many() {
+    for count in count_by_site(10, Share::FULL) {
+        assert!((150..=250).contains(&count), "{count} of 2,000 clients instead of 200");
+    }
+}
+
+#[test]
+fn meaning_10_a_share_takes_its_part_of_what_a_site_would_have() {
+    let half = count_by_site(2, Share(Share::FULL.0 / 2))[0];
+    assert!((440..=560).contains(&half), "{half} of 2,000 clients instead of 500");
 }

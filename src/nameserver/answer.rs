@@ -6,7 +6,7 @@ use super::query::Question;
 use super::response::{ExtendedError, Full, NamePosition, Rcode, Response, Section};
 use super::steer::{Choice, Sites, Steering, steer};
 use crate::catchment::ServiceIndex;
-use crate::health::board::Board;
+use crate::health::board::{Board, Verdict};
 use crate::site::compile::SiteRecord;
 use crate::snapshot::{PublishedZone, Snapshot, ZoneIndex};
 use crate::wire::{Qname, Rtype};
@@ -156,7 +156,7 @@ impl Answering<'_> {
                 let up = |record: &SiteRecord| self.board.verdict(record.verdict).is_served();
                 if push_sites(response, steered, &sites, up, steered.ttl, owner)? == 0 {
                     // Down between the choice and here: what stood a moment ago is better than nothing.
-                    push_sites(response, steered, &sites, |_| true, soon, owner)?;
+                    return self.answer_what_is_left(response, steered, &sites, soon, owner);
                 }
                 push_addresses(response, steered, &sites, up, steered.ttl, owner);
                 Ok(())
@@ -164,7 +164,7 @@ impl Answering<'_> {
             Choice::LastOnes(sites) => {
                 response.set_extended_error(ExtendedError::ALL_DOWN);
                 self.steered = Some((steered.index, sites.as_slice().first().copied()));
-                push_sites(response, steered, &sites, |_| true, soon, owner).map(|_| ())
+                self.answer_what_is_left(response, steered, &sites, soon, owner)
             }
             Choice::LastResort => {
                 response.set_extended_error(ExtendedError::LAST_RESORT);
@@ -177,7 +177,10 @@ impl Answering<'_> {
                 response.set_extended_error(ExtendedError::ALL_DOWN);
                 self.answer_nodata(response, self.zone.negative_ttl().min(soon))
             }
-            Choice::NoData => self.answer_nodata(response, self.zone.negative_ttl()),
+            Choice::NoData { by_health: true } => {
+                self.answer_nodata(response, self.zone.negative_ttl().min(soon))
+            }
+            Choice::NoData { by_health: false } => self.answer_nodata(response, self.zone.negative_ttl()),
             Choice::Denied => {
                 response.set_extended_error(ExtendedError::BLOCKED);
                 self.answer_nodata(response, self.zone.negative_ttl())
@@ -188,6 +191,22 @@ impl Answering<'_> {
                 response.set_rcode(Rcode::SERVFAIL);
                 Ok(())
             }
+        }
+    }
+
+    /// All that sites have, up or not, but what an operator forced down (meaning 9).
+    fn answer_what_is_left(
+        &self,
+        response: &mut Response<'_>,
+        steered: &SteeredLookup<'_>,
+        sites: &Sites,
+        ttl: u32,
+        owner: NamePosition,
+    ) -> Result<(), Full> {
+        let is_left = |record: &SiteRecord| self.board.verdict(record.verdict) != Verdict::ForcedDown;
+        match push_sites(response, steered, sites, is_left, ttl, owner)? {
+            0 => self.answer_nodata(response, self.zone.negative_ttl().min(ttl)),
+            _ => Ok(()),
         }
     }
 

@@ -37,7 +37,10 @@ pub enum Choice {
     /// No site is eligible, and that is to be SERVFAIL.
     Failure,
     /// No site that this client may get has the type.
-    NoData,
+    NoData {
+        /// Another site would be the client's, were it not for its health.
+        by_health: bool,
+    },
     /// A rule denies this client.
     Denied,
 }
@@ -82,6 +85,7 @@ pub fn steer(
         board,
         block: mix(service.hash ^ mix(position.block)),
         share_decided: false,
+        health_decided: false,
     };
     let choice = chooser.choose(&ranking);
     Steering { choice, scope: chooser.scope(position) }
@@ -95,6 +99,8 @@ struct Chooser<'a> {
     block: u64,
     /// Whether the choice hung on the block.
     share_decided: bool,
+    /// Whether a site was passed over for its health.
+    health_decided: bool,
 }
 
 impl Chooser<'_> {
@@ -112,7 +118,7 @@ impl Chooser<'_> {
             let ends_here =
                 self.choose_near(&ranking.exact[..usize::from(ranking.near)], wanted, &mut chosen);
             if ends_here {
-                return if chosen.count == 0 { Choice::NoData } else { Choice::Sites(chosen) };
+                return self.end(chosen);
             }
         }
         for site in order(ranking).skip(if ranking.near > 1 { usize::from(ranking.near) } else { 0 }) {
@@ -121,13 +127,20 @@ impl Chooser<'_> {
             }
             match self.admit(site) {
                 Admission::Chosen => chosen.push(site),
-                Admission::EndsHere => {
-                    return if chosen.count == 0 { Choice::NoData } else { Choice::Sites(chosen) };
-                }
+                Admission::EndsHere => return self.end(chosen),
                 Admission::PassedOver => {}
             }
         }
         if chosen.count == 0 { self.choose_without(ranking) } else { Choice::Sites(chosen) }
+    }
+
+    /// At a site that lacks the type, with `same_site`.
+    fn end(&self, chosen: Sites) -> Choice {
+        if chosen.count == 0 {
+            Choice::NoData { by_health: self.health_decided }
+        } else {
+            Choice::Sites(chosen)
+        }
     }
 
     /// Whether a site answers this client.
@@ -139,6 +152,7 @@ impl Chooser<'_> {
         }
         if self.service.same_site {
             if !self.is_alive(site) {
+                self.health_decided = true;
                 return Admission::PassedOver;
             }
             if self.service.records(self.rtype, site).is_empty() {
@@ -146,11 +160,13 @@ impl Chooser<'_> {
             }
         }
         if !self.is_eligible(site) {
+            self.health_decided = true;
             return Admission::PassedOver;
         }
         if share < Share::FULL {
             self.share_decided = true;
-            if (self.hash_of(site) >> 48) as u16 >= share.0 {
+            // Not the number of the lot: a site would be drawn where it is hardly ever admitted.
+            if (mix(!self.hash_of(site)) >> 48) as u16 >= share.0 {
                 return Admission::PassedOver;
             }
         }
@@ -200,7 +216,7 @@ impl Chooser<'_> {
             return Choice::Sites(chosen);
         }
         if order(ranking).all(|site| self.service.records(self.rtype, site).is_empty()) {
-            return Choice::NoData;
+            return Choice::NoData { by_health: false };
         }
         let mut left = Sites::default();
         for site in order(ranking).filter(|&site| self.is_left(site)) {
@@ -227,19 +243,28 @@ impl Chooser<'_> {
             && records.iter().any(|record| self.verdict(record) != Verdict::ForcedDown)
     }
 
-    /// Enough of the site's records of the type are up (meaning 7). A type without addresses needs one
-    /// address of any type, where the site has addresses.
+    /// Enough of the site's records of the type are up (meaning 7). A type without addresses needs enough of A or of
+    /// AAAA, where the site has addresses.
     #[inline]
     fn is_eligible(&self, site: u16) -> bool {
         let records = self.service.records(self.rtype, site);
         match records.first() {
             None => false,
-            Some(first) if first.verdict == NO_ADDRESS => self.is_alive(site),
-            Some(_) => {
-                let up = records.iter().filter(|record| self.verdict(record).is_served()).count();
-                up >= self.service.min_up.min(records.len())
+            Some(first) if first.verdict == NO_ADDRESS => {
+                let addresses = self.service.addresses(site);
+                let rtype =
+                    |address: &SiteRecord| self.service.octets(address)[2..4].first_chunk::<2>().copied();
+                addresses.is_empty()
+                    || addresses.chunk_by(|a, b| rtype(a) == rtype(b)).any(|of_type| self.are_enough(of_type))
             }
+            Some(_) => self.are_enough(records),
         }
+    }
+
+    #[inline]
+    fn are_enough(&self, addresses: &[SiteRecord]) -> bool {
+        let up = addresses.iter().filter(|address| self.verdict(address).is_served()).count();
+        up >= self.service.min_up.min(addresses.len())
     }
 
     /// At least one of its addresses is up, or it has none.

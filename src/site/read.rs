@@ -328,6 +328,15 @@ impl ServiceReader<'_> {
             );
             return;
         }
+        if with_cname > 0 && service.sites_per_answer > 1 {
+            self.findings.error(
+                &service.at,
+                format!(
+                    "service \"{}\": a name has one CNAME (RFC 2181 10.1), so sites_per_answer is 1",
+                    service.name
+                ),
+            );
+        }
         if service.same_site && same_site_is_said {
             self.findings.warning(
                 &service.at,

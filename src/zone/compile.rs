@@ -153,20 +153,9 @@ impl Compiler {
     fn add_rrsets(&mut self, placed: &[Placed<'_>]) -> Result<(), CompileError> {
         for records in placed.chunk_by(|a, b| (a.node, a.record.rtype) == (b.node, b.record.rtype)) {
             let (node, first) = (records[0].node, records[0].record);
-            // One TTL an RRset (RFC 2181 5.2); the lowest, so that nothing is kept longer than was written.
-            let ttl = records.iter().map(|placed| placed.record.ttl).min().unwrap_or(0);
+            let ttl = lowest_ttl(records);
             let mut piece = PieceWriter::new(&mut self.zone);
-            let mut seen = HashSet::new();
-            for placed in records {
-                let mut record = placed.record;
-                // Equal records are one record (RFC 2181 5).
-                if records.len() > 1 && !seen.insert(rdata::canonical(record.rtype, record.rdata)) {
-                    continue;
-                }
-                // Each signature has the TTL of the RRset that it signs (RFC 4034 3).
-                if record.rtype != Rtype::RRSIG {
-                    record.ttl = ttl;
-                }
+            for record in as_rrset(records) {
                 let serial = self.serial.filter(|_| record.rtype == Rtype::SOA);
                 piece.push(&QNAME_POINTER, &record, serial);
             }
@@ -221,8 +210,11 @@ impl Compiler {
                 for offset in rdata::names(placed.record.rtype, placed.record.rdata) {
                     hosts.extend(self.find(&placed.record.rdata[offset..]));
                 }
-                // A service binding without a target is about its own owner (RFC 9460 2.5.2).
-                if rdata::is_about_its_owner(rtype, placed.record.rdata) {
+                // A service binding without a target is about its own owner (RFC 9460 2.5.2); at a wildcard that is
+                // another one in each answer.
+                if rdata::is_about_its_owner(rtype, placed.record.rdata)
+                    && !placed.record.owner.starts_with(b"\x01*")
+                {
                     hosts.extend(self.find(placed.record.owner));
                 }
             }
@@ -257,12 +249,13 @@ impl Compiler {
         let mut piece = PieceWriter::new(&mut self.zone);
         for &host in hosts {
             let first = placed.partition_point(|placed| placed.node < host);
-            let addresses = placed[first..]
-                .iter()
-                .take_while(|placed| placed.node == host)
-                .filter(|placed| matches!(placed.record.rtype, Rtype::A | Rtype::AAAA));
-            for address in addresses {
-                piece.push_with_owner(&address.record);
+            let count = placed[first..].partition_point(|placed| placed.node == host);
+            let rrsets = placed[first..first + count].chunk_by(|a, b| a.record.rtype == b.record.rtype);
+            for address in rrsets
+                .filter(|rrset| matches!(rrset[0].record.rtype, Rtype::A | Rtype::AAAA))
+                .flat_map(as_rrset)
+            {
+                piece.push_with_owner(&address);
             }
         }
         piece.finish()
@@ -297,6 +290,27 @@ impl Compiler {
         self.zone.rrsets.shrink_to_fit();
         Ok(self.zone)
     }
+}
+
+/// One TTL an RRset (RFC 2181 5.2); the lowest, so that nothing is kept longer than was written.
+fn lowest_ttl(records: &[Placed<'_>]) -> u32 {
+    records.iter().map(|placed| placed.record.ttl).min().unwrap_or(0)
+}
+
+/// Records as they are answered: equal ones are one (RFC 2181 5), and all have the same TTL.
+fn as_rrset<'p>(records: &'p [Placed<'p>]) -> impl Iterator<Item = Record<'p>> {
+    let ttl = lowest_ttl(records);
+    let mut seen = HashSet::new();
+    records.iter().map(|placed| placed.record).filter_map(move |mut record| {
+        if records.len() > 1 && !seen.insert(rdata::canonical(record.rtype, record.rdata)) {
+            return None;
+        }
+        // Each signature has the TTL of the RRset that it signs (RFC 4034 3).
+        if record.rtype != Rtype::RRSIG {
+            record.ttl = ttl;
+        }
+        Some(record)
+    })
 }
 
 /// Writes one piece at the end of a zone's pieces.
