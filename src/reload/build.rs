@@ -133,23 +133,24 @@ impl Reloader {
         findings: &mut Findings,
     ) -> Result<bool, KeepAll> {
         let Some(served) = &self.served else { return Ok(false) };
+        let earlier = |name: &Name| served.zones.get(name).filter(|earlier| earlier.zone.is_some());
+        // First those that somebody changed: another zone's expectation may fail for what is theirs.
         let mut fell_back = false;
         for name in failing {
-            let Some(zone) = zones.get(name) else { continue };
-            let earlier = served.zones.get(name).filter(|earlier| earlier.zone.is_some());
-            match earlier {
-                Some(earlier) if zone.standing == Standing::New && !earlier.is_unchanged(&zone.written) => {
-                    let kept = self.keep(earlier, shared, true, findings)?;
-                    zones.insert(name.clone(), kept);
-                    fell_back = true;
-                }
-                // What failed before fails still; that is no reason to hold up all others.
-                Some(_) if served.failing.contains(name) => {}
-                // A zone that nobody touched fails against what is shared now.
-                Some(_) if !force => return Err(KeepAll),
-                // By force; or a new zone, which is served as at the start (meaning 18).
-                _ => {}
+            if let (Some(zone), Some(earlier)) = (zones.get(name), earlier(name))
+                && zone.standing == Standing::New
+                && !earlier.is_unchanged(&zone.written)
+            {
+                let kept = self.keep(earlier, shared, true, findings)?;
+                zones.insert(name.clone(), kept);
+                fell_back = true;
             }
+        }
+        // What failed before fails still, and a new zone is served as at the start (meaning 18): no reason to hold up all
+        // others. But a zone that nobody touched fails against what is shared now.
+        let is_hurt = |name: &&Name| earlier(name).is_some() && !served.failing.contains(*name);
+        if !fell_back && !force && failing.iter().any(|name| is_hurt(&name)) {
+            return Err(KeepAll);
         }
         Ok(fell_back)
     }

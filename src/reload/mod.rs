@@ -230,14 +230,14 @@ impl Reloader {
             self.served.as_ref().is_none_or(|served| served.geography.files != geography.files);
 
         let is_same = |zone: &ServedZone| zone.standing != Standing::New;
-        let count_is_same = self.served.as_ref().is_some_and(|served| served.zones.len() == zones.len());
+        let names_are_same = self.served.as_ref().is_some_and(|served| served.zones.keys().eq(zones.keys()));
         let shared_files = folder.shared;
         let policy_is_same =
             self.served.as_ref().is_some_and(|served| Arc::ptr_eq(&served.policy, &self.policy));
         if !shared_is_new
             && !geography_is_new
             && policy_is_same
-            && count_is_same
+            && names_are_same
             && zones.values().all(is_same)
         {
             return Ok(Attempt::Same { shared_files, zones });

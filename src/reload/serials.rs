@@ -1,5 +1,5 @@
 //! Serials of zones that leave theirs to us: the time of the last change of content, never below one that was served
-//! (RFC 1982). Kept in the state folder, so that a restart does not turn one back.
+//! (RFC 1982), whoever chose that one. Kept in the state folder, so that a restart does not turn one back.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use foldhash::fast::FixedState;
 use tracing::warn;
 
+use crate::site::AllDown;
 use crate::wire::Name;
 use crate::zone::ZoneFile;
 
@@ -32,6 +33,14 @@ pub struct Serial {
     digest: u64,
 }
 
+impl Serial {
+    /// What a zone's file says: when it leaves the serial to us one day, that goes on from there.
+    #[must_use]
+    pub fn as_written(zone: &ZoneFile, number: u32) -> Serial {
+        Serial { number, digest: digest(zone) }
+    }
+}
+
 impl Serials {
     /// Reads what was served before; without a folder nothing is kept.
     #[must_use]
@@ -48,16 +57,17 @@ impl Serials {
         Serials { path, served: text.lines().filter_map(read).collect(), is_changed: false }
     }
 
-    /// The serial for a zone's content: the last one if it is the same, else a higher one.
+    /// The serial for a zone's content: the last one if it is the same, else a higher one (RFC 1982 3.2).
     #[must_use]
     pub fn propose(&self, zone: &ZoneFile) -> Serial {
         let digest = digest(zone);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as u32);
-        match self.served.get(&key(&zone.apex)) {
-            Some(last) if last.digest == digest => *last,
-            Some(last) => Serial { number: now.max(last.number.saturating_add(1)), digest },
-            None => Serial { number: now, digest },
-        }
+        let number = match self.served.get(&key(&zone.apex)) {
+            Some(last) if last.digest == digest => last.number,
+            Some(last) if now.wrapping_sub(last.number) as i32 <= 0 => last.number.wrapping_add(1),
+            _ => now,
+        };
+        Serial { number, digest }
     }
 
     /// Remembers what is served from now on.
@@ -99,6 +109,11 @@ fn digest(zone: &ZoneFile) -> u64 {
         for site in &service.sites {
             site.name.hash(&mut hasher);
             for rrset in &site.rrsets {
+                (rrset.rtype, &rrset.rdatas).hash(&mut hasher);
+            }
+        }
+        if let AllDown::LastResort(rrsets) = &service.all_down {
+            for rrset in rrsets {
                 (rrset.rtype, &rrset.rdatas).hash(&mut hasher);
             }
         }

@@ -143,6 +143,8 @@ struct Stamp {
     inode: u64,
     length: u64,
     modified: (i64, i64),
+    /// Also when who may read it changes.
+    changed: (i64, i64),
 }
 
 impl Look {
@@ -162,6 +164,7 @@ impl Look {
             inode: metadata.ino(),
             length: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         };
         if metadata.is_file() {
             self.files.insert(path.to_owned(), stamp);
@@ -183,7 +186,7 @@ impl Look {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     /// A folder under watch, and the changes that were noticed.
     fn watched(root: &Path) -> (Watching, Receiver<()>) {
@@ -206,6 +209,16 @@ mod tests {
         let (_watching, changes) = watched(folder.path());
         fs::write(folder.path().join("zone~"), "two").unwrap();
         fs::rename(folder.path().join("zone~"), folder.path().join("zone")).unwrap();
+        expect_change(&changes);
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_from_now_on_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("zone");
+        fs::write(&file, "one").unwrap();
+        let (_watching, changes) = watched(folder.path());
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
         expect_change(&changes);
     }
 

@@ -128,15 +128,15 @@ impl Reloader {
         let is_broken = own.has_errors();
         findings.extend(own);
         let file = file.filter(|_| !is_broken)?;
-        let serial = file.automatic_serial.then(|| self.serials.propose(&file));
-        match compile::compile(&file, serial.map(|serial| serial.number)) {
+        let proposed = file.automatic_serial.then(|| self.serials.propose(&file));
+        match compile::compile(&file, proposed.map(|serial| serial.number)) {
             Ok(zone) => Some(ServedZone {
                 written: written.clone(),
+                serial: Some(proposed.unwrap_or_else(|| Serial::as_written(&file, zone.serial()))),
                 zone: Some(Arc::new(zone)),
                 included: file.included.into(),
                 services: file.services,
                 expectations: file.expectations.into(),
-                serial,
                 standing: Standing::New,
             }),
             Err(error) => {
