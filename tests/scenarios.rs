@@ -11,9 +11,11 @@
 //! share syd 50%                         in every service; 0% is drained
 //! query NAME TYPE [from ADDRESS] [subnet PREFIX] [tcp] [edns] [do] [payload N] [class N] [opcode N] [version N] [rd]
 //!       [option CODE HEX]...            the indented lines are the response
-//! packet HEX [tcp]                      likewise, octet for octet
+//! packet PART... [udp|tcp]              likewise, part for part (tests/support/packet.rs): over UDP and TCP, unless one is named
 //! policy KEY VALUE                      before the first query: nsid, version, identity, cookies SECRET, requires-cookie true,
-//!                                       max-without-cookie N, udp-payload N
+//!                                       max-without-cookie N, udp-payload N,
+//!                                       rate-limit PER_SECOND,BURST,SLIP,NXDOMAIN_PER_SECOND
+//! wait MILLISECONDS                     before the next query; all others come at one time
 //! remove PATH | rename PATH PATH        of a file
 //! reload [force]                        what came of it, and the findings
 //! check                                 the findings as they are printed
@@ -31,23 +33,27 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use libtest_mimic::{Arguments, Failed, Trial};
 use meridian::health::board::{Board, Share, Verdict};
+use meridian::nameserver::limit::Limiter;
 use meridian::nameserver::{Outcome, Request, Transport, Worker, respond};
 use meridian::policy::Policy;
 use meridian::policy::cookie::Secrets;
+use meridian::policy::rate_limit::{Mode, Prices, RateLimit, Rates};
 use meridian::reload::{self, Reload, Reloader};
 use meridian::snapshot::Snapshot;
-use meridian::wire::message::{Message, rcode_name};
+use meridian::wire::message::Message;
 use meridian::wire::{Name, Rtype};
 
 #[path = "support/geo.rs"]
 mod geo;
+#[path = "support/packet.rs"]
+mod packet;
 #[path = "support/question.rs"]
 mod question;
 
 use question::Question;
 
-/// When it always is: the time of the test vectors of RFC 9018.
-const NOW: u32 = 1_559_731_985;
+/// When it is, but for what is waited: the time of the test vectors of RFC 9018, in milliseconds.
+const NOW_MS: u64 = 1_559_731_985_000;
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -161,6 +167,8 @@ struct Stage {
     asns: Vec<geo::Row>,
     reloader: Reloader,
     live: Option<Live>,
+    worker: Worker,
+    now_ms: u64,
 }
 
 struct Live {
@@ -182,6 +190,8 @@ impl Stage {
             asns: Vec::new(),
             reloader,
             live: None,
+            worker: Worker::with_limiter(Limiter::new(1 << 10, 1).map_err(|error| error.to_string())?),
+            now_ms: NOW_MS,
         })
     }
 
@@ -216,14 +226,11 @@ impl Stage {
             }
             ["share", site, percent] => self.set_share(site, percent)?,
             ["policy", key, value] => self.set_policy(key, value)?,
-            ["query", name, rtype, rest @ ..] => return self.query(name, rtype, rest).map(Some),
-            ["packet", octets, rest @ ..] => {
-                let bytes = data_encoding::HEXLOWER_PERMISSIVE
-                    .decode(octets.as_bytes())
-                    .map_err(|error| error.to_string())?;
-                let transport = if rest.contains(&"tcp") { Transport::Tcp } else { Transport::Udp };
-                return self.ask(&bytes, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), transport).map(Some);
+            ["wait", milliseconds] => {
+                self.now_ms += milliseconds.parse::<u64>().map_err(|error| error.to_string())?;
             }
+            ["query", name, rtype, rest @ ..] => return self.query(name, rtype, rest).map(Some),
+            ["packet", parts @ ..] => return self.packet(parts).map(Some),
             ["reload", rest @ ..] => return Ok(Some(self.reload(rest == ["force"]))),
             ["check"] => return Ok(Some(self.check())),
             _ => return Err(format!("unknown step: {}", step.head)),
@@ -320,6 +327,7 @@ impl Stage {
             "udp-payload" => {
                 (self.policy.udp_payload_v4, self.policy.udp_payload_v6) = (number()?, number()?);
             }
+            "rate-limit" => self.policy.rate_limit = rate_limit_of(value)?,
             "cookies" => {
                 let secret = data_encoding::HEXLOWER
                     .decode(value.as_bytes())
@@ -374,17 +382,34 @@ impl Stage {
         self.ask(&question.to_wire(), from, transport)
     }
 
+    fn packet(&mut self, parts: &[&str]) -> Result<String, String> {
+        let client = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        let (parts, transport) = match parts {
+            [parts @ .., "udp"] => (parts, Some(Transport::Udp)),
+            [parts @ .., "tcp"] => (parts, Some(Transport::Tcp)),
+            parts => (parts, None),
+        };
+        let bytes = packet::build(parts.iter().copied())?;
+        if let Some(transport) = transport {
+            return self.ask(&bytes, client, transport);
+        }
+        let over_udp = self.ask(&bytes, client, Transport::Udp)?;
+        let over_tcp = self.ask(&bytes, client, Transport::Tcp)?;
+        Ok(if over_udp == over_tcp { over_udp } else { format!("over UDP\n{over_udp}over TCP\n{over_tcp}") })
+    }
+
     fn ask(&mut self, bytes: &[u8], client: IpAddr, transport: Transport) -> Result<String, String> {
-        let live = self.live()?;
-        let request = Request { bytes, client, transport, now: NOW };
+        self.live()?;
+        let live = self.live.as_ref().ok_or("nothing is served")?;
+        let request = Request { bytes, client, transport, now_ms: self.now_ms };
         let mut out = vec![0; if transport == Transport::Udp { 1232 } else { 65_535 }];
-        match respond(&mut Worker::default(), &request, &live.snapshot, &live.board, &mut out) {
-            Outcome::Dropped => Ok("no response\n".to_owned()),
+        match respond(&mut self.worker, &request, &live.snapshot, &live.board, &mut out) {
+            Outcome::Dropped | Outcome::Limited(_) => Ok("no response\n".to_owned()),
             Outcome::Responded(responded) => {
                 let response = &out[..responded.length];
-                hold_against_the_query(bytes, response)?;
+                packet::hold_against_the_query(bytes, response)?;
                 let message = Message::read(response).ok_or("the response is not well-formed")?;
-                Ok(print(&message))
+                Ok(packet::print(&message))
             }
         }
     }
@@ -422,6 +447,17 @@ impl Stage {
     }
 }
 
+fn rate_limit_of(text: &str) -> Result<RateLimit, String> {
+    let numbers: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
+    match numbers.as_deref() {
+        Ok(&[per_second, burst, slip, nxdomain_per_second]) => {
+            let prices = Prices::new(&Rates { per_second, burst: Some(burst), nxdomain_per_second });
+            Ok(RateLimit { mode: Mode::On, slip, prices, ..RateLimit::default() })
+        }
+        _ => Err(format!("{text} is no rate limit")),
+    }
+}
+
 fn network_of(text: &str) -> Result<IpNetwork, String> {
     text.parse().map_err(|_| format!("{text} is no network"))
 }
@@ -440,90 +476,4 @@ fn record_of(known: &[&str]) -> Result<geo::Record, String> {
     record.longitude = known.get(2).map(number).transpose()?;
     record.city = known.get(3).map(|city| (*city).to_owned());
     Ok(record)
-}
-
-/// What every response owes its query, whatever it says; read by the other codec as well.
-fn hold_against_the_query(query: &[u8], response: &[u8]) -> Result<(), String> {
-    if query[..2] != response[..2] {
-        return Err("the response has another ID".to_owned());
-    }
-    let ours = Message::read(response).ok_or("we cannot read the response")?;
-    match hickory_proto::op::Message::from_vec(response) {
-        Ok(theirs) => {
-            let signatures = usize::from(theirs.signature().is_some());
-            let counts =
-                [theirs.answers.len(), theirs.authorities.len(), theirs.additionals.len() + signatures];
-            if counts != [0, 1, 2].map(|section| ours.sections[section].len()) {
-                return Err(format!("hickory counts {counts:?} records"));
-            }
-        }
-        // It knows no client subnet of family 0, which is how a client says that it has none to tell.
-        Err(error) if error.to_string().contains("unknown address family: 0x0") => {}
-        Err(error) => return Err(format!("hickory cannot read the response: {error}")),
-    }
-    if let Some(question) = query.get(12..).filter(|_| response[5] == 1)
-        && !response[12..]
-            .iter()
-            .zip(question)
-            .take(ours.questions[0].0.wire().len() + 4)
-            .all(|(a, b)| a == b)
-    {
-        return Err("the question is not echoed as it came".to_owned());
-    }
-    Ok(())
-}
-
-/// RCODE and flags, records by section, then what EDNS says.
-fn print(message: &Message) -> String {
-    let flags = [(10, "aa"), (9, "tc"), (8, "rd"), (7, "ra"), (5, "ad"), (4, "cd")];
-    let set =
-        flags.iter().filter(|(bit, _)| message.flags >> bit & 1 != 0).map(|(_, name)| format!(" {name}"));
-    let mut text = format!("{}{}\n", rcode_name(message.rcode()), set.collect::<String>());
-    if message.questions.is_empty() {
-        text.push_str("no question\n");
-    }
-    for (section, title) in message.sections.iter().zip(["answer", "authority", "additional"]) {
-        for record in section {
-            let _ = writeln!(text, "{title:10} {}", record.to_string().replace('\t', " "));
-        }
-    }
-    if let Some(edns) = &message.edns {
-        text.push_str("edns");
-        if edns.version != 0 {
-            let _ = write!(text, " version {}", edns.version);
-        }
-        if edns.flags & 0x8000 != 0 {
-            text.push_str(" do");
-        }
-        for (code, value) in &edns.options {
-            let _ = match (*code, value.as_slice()) {
-                (8, [_, family, source, scope, address @ ..]) => {
-                    let mut octets = [0; 16];
-                    octets[..address.len().min(16)].copy_from_slice(&address[..address.len().min(16)]);
-                    let address = match family {
-                        1 => IpAddr::from([octets[0], octets[1], octets[2], octets[3]]).to_string(),
-                        2 => IpAddr::from(octets).to_string(),
-                        other => format!("family-{other}"),
-                    };
-                    write!(text, " subnet {address}/{source} scope {scope}")
-                }
-                (15, [high, low]) => write!(text, " error {}", u16::from_be_bytes([*high, *low])),
-                (15, [high, low, words @ ..]) => {
-                    let words = String::from_utf8_lossy(words);
-                    write!(text, " error {} \"{words}\"", u16::from_be_bytes([*high, *low]))
-                }
-                (3, nsid) => write!(text, " nsid {}", String::from_utf8_lossy(nsid)),
-                (10, cookie) => write!(text, " cookie {}", data_encoding::HEXLOWER.encode(cookie)),
-                (11, [high, low]) => write!(text, " keepalive {}", u16::from_be_bytes([*high, *low])),
-                (12, padding) => write!(text, " padding {}", padding.len()),
-                (19, [labels, 0, a, b, c, d]) => {
-                    let serial = u32::from_be_bytes([*a, *b, *c, *d]);
-                    write!(text, " zone-version {labels} labels serial {serial}")
-                }
-                (code, value) => write!(text, " option {code} {}", data_encoding::HEXLOWER.encode(value)),
-            };
-        }
-        text.push('\n');
-    }
-    text
 }

@@ -13,8 +13,14 @@ mod failover;
 mod geo;
 #[path = "system/noise.rs"]
 mod noise;
+#[path = "system/odd_packets.rs"]
+mod odd_packets;
+#[path = "support/packet.rs"]
+mod packet;
 #[path = "system/packets.rs"]
 mod packets;
+#[path = "system/proxy.rs"]
+mod proxy;
 #[path = "support/question.rs"]
 mod question;
 #[path = "system/reload.rs"]

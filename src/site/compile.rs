@@ -214,8 +214,11 @@ struct Compiler<'a> {
     octets: Vec<u8>,
     /// Where each record's octets stand: equal ones once. With hints to be filled in, the addresses that go there tell
     /// records apart too.
-    starts: HashMap<(Rtype, Vec<u8>, Vec<&'a [u8]>), u32>,
+    starts: HashMap<Distinct<'a>, u32>,
 }
+
+/// Type, RDATA in canonical form, and the addresses to be filled in.
+type Distinct<'a> = (Rtype, Vec<u8>, Vec<&'a [u8]>);
 
 impl<'a> Compiler<'a> {
     fn new(service: &'a Service, slots: &'a mut Slots) -> Compiler<'a> {

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use meridian::wire::message::Message;
 
+use crate::packet;
 use crate::question::Question;
 use crate::server::{Server, UdpClient, framed, in_words, read_framed, tcp_client, udp_client};
 use crate::world::{question, question_from};
@@ -29,7 +30,7 @@ impl Numbers {
 }
 
 /// Queries of every kind, to be mutated.
-fn good_queries() -> Vec<Vec<u8>> {
+pub(crate) fn good_queries() -> Vec<Vec<u8>> {
     let plain = |name: &str, rtype: &str| question(name, rtype);
     let questions = [
         plain("v.example.com", "TXT"),
@@ -44,11 +45,16 @@ fn good_queries() -> Vec<Vec<u8>> {
         Question { opcode: 4, ..plain("example.com", "SOA") },
         Question { version: 1, payload: Some(1232), ..plain("example.com", "NS") },
     ];
-    questions.iter().map(Question::to_wire).collect()
+    let mut queries: Vec<Vec<u8>> = questions.iter().map(Question::to_wire).collect();
+    let signed = "0000:1,0,0,1 v.example.com. TXT IN key. TSIG ANY 00000000 0017 \
+                  016100000000000001012c000411223344494400000000";
+    let signed = signed.split_ascii_whitespace();
+    queries.push(packet::build(signed).expect("a query"));
+    queries
 }
 
 /// Every third packet is noise from end to end, the others almost are queries.
-fn packet(numbers: &mut Numbers, queries: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn packet(numbers: &mut Numbers, queries: &[Vec<u8>]) -> Vec<u8> {
     if numbers.below(3) == 0 {
         let length = match numbers.below(20) {
             0 => numbers.below(5000),
