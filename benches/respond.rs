@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use criterion::{Criterion, criterion_group, criterion_main};
 use ipnetwork::IpNetwork;
 use meridian::health::board::Board;
+use meridian::nameserver::limit::Limiter;
 use meridian::nameserver::{Request, Transport, Worker, respond};
 use meridian::reload::Reloader;
 use meridian::wire::message::query;
@@ -45,14 +46,17 @@ fn responses(criterion: &mut Criterion) {
             })
             .collect();
         group.bench_function(title, |bencher| {
-            let mut worker = Worker::default();
+            let mut worker = Worker::with_limiter(Limiter::new(1 << 16, 1).expect("random numbers"));
+            let mut now_ms = 0;
             let mut out = [0; 1232];
             let mut at = 0;
             bencher.iter(|| {
                 at = (at + 1) % CLIENTS;
+                // A million queries a second.
+                now_ms += u64::from(at % 1000 == 0);
                 let client = if has_subnet { Ipv4Addr::new(9, 9, 9, 9) } else { clients[at] };
                 let request =
-                    Request { bytes: &queries[at], client: client.into(), transport: Transport::Udp, now: 0 };
+                    Request { bytes: &queries[at], client: client.into(), transport: Transport::Udp, now_ms };
                 black_box(respond(&mut worker, black_box(&request), &snapshot, &board, &mut out))
             });
         });

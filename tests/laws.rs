@@ -228,13 +228,13 @@ fn ask(snapshot: &Snapshot, board: &Board, rtype: Rtype, subnet: IpNetwork) -> M
     let name = Name::parse("www.example.com.", None).expect("a name");
     let bytes = query(&name, rtype, Some(subnet));
     let client = IpAddr::V4(Ipv4Addr::new(5, 1, 1, 1));
-    let request = Request { bytes: &bytes, client, transport: Transport::Tcp, now: 0 };
+    let request = Request { bytes: &bytes, client, transport: Transport::Tcp, now_ms: 0 };
     let mut out = vec![0; 65_535];
     match respond(&mut Worker::default(), &request, snapshot, board, &mut out) {
         Outcome::Responded(responded) => {
             Message::read(&out[..responded.length]).expect("a well-formed response")
         }
-        Outcome::Dropped => panic!("no response"),
+        Outcome::Dropped | Outcome::Limited(_) => panic!("no response"),
     }
 }
 

@@ -2,9 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use meridian::health::board::{Board, Layout, Share, Verdict};
+use meridian::nameserver::limit::Limiter;
 use meridian::nameserver::{Outcome, Request, Transport, Worker, respond};
+use meridian::policy::Policy;
+use meridian::policy::rate_limit::{Mode, Prices, RateLimit, Rates};
 use meridian::reload::Reloader;
 use meridian::snapshot::Snapshot;
 use meridian::wire::{Name, Rtype};
@@ -17,7 +21,11 @@ use question::Question;
 fn sample() -> (Snapshot, Layout) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let zones: PathBuf = root.join("zones");
-    Reloader::new(&zones, &[root.join("geodb")], None).reload(false).snapshot.expect("the sample is served")
+    let reload = Reloader::new(&zones, &[root.join("geodb")], None).reload(false);
+    let (snapshot, layout) = reload.snapshot.expect("the sample is served");
+    let prices = Prices::new(&Rates { per_second: 50, burst: None, nxdomain_per_second: 10 });
+    let rate_limit = RateLimit { mode: Mode::On, slip: 2, prices, ..RateLimit::default() };
+    (snapshot.with_policy(Arc::new(Policy { rate_limit, ..Policy::default() })), layout)
 }
 
 /// Names of every kind that the sample has.
@@ -40,12 +48,13 @@ const NAMES: [&str; 14] = [
 
 /// Every query on its own; the worker and the buffer are there before.
 fn assert_nothing_is_allocated(snapshot: &Snapshot, board: &Board, queries: &[Vec<u8>]) {
-    let mut worker = Worker::default();
+    // Time stands still here, so that soon all is limited that comes in datagrams.
+    let mut worker = Worker::with_limiter(Limiter::new(1 << 10, 1).expect("random numbers"));
     let mut out = vec![0; 65_535];
     for bytes in queries {
         for transport in [Transport::Udp, Transport::Tcp] {
             let client = IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1));
-            let request = Request { bytes, client, transport, now: 0 };
+            let request = Request { bytes, client, transport, now_ms: 0 };
             let mut outcome = Outcome::Dropped;
             let allocated = allocation_counter::measure(|| {
                 outcome = respond(&mut worker, &request, snapshot, board, &mut out);

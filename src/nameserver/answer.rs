@@ -290,7 +290,7 @@ fn push_sites(
                 None => response.push_site_record(Section::Answer, service, record, ttl, owner)?,
                 Some(hints) => {
                     let addresses = service.addresses(site).iter().filter(|address| is_shown(address));
-                    response.push_hinted_record(service, record, hints, addresses, ttl, owner)?;
+                    response.push_hinted_record(service, record, hints, &addresses, ttl, owner)?;
                 }
             }
             count += 1;

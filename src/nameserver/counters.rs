@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::nameserver::limit::Limited;
 use crate::nameserver::{Outcome, Transport};
 use crate::policy::cookie::Standing;
+use crate::policy::rate_limit::LEVELS;
 
 /// One worker's counters. Aligned to two cache lines, the unit that neighbouring cores pull back and forth, so
 /// that no two workers ever write to the same one.
@@ -19,10 +21,14 @@ pub struct Counters {
     cookies: AtomicU64,
     proven_cookies: AtomicU64,
     rcodes: [AtomicU64; RCODES],
+    limited: [[AtomicU64; LEVELS]; DEEDS],
 }
 
 /// Kinds of [`Transport`].
 const TRANSPORTS: usize = 5;
+
+/// Kinds of [`Deed`](super::limit::Deed).
+const DEEDS: usize = 3;
 
 /// RCODEs 0 to 15, and one place for all above.
 const RCODES: usize = 17;
@@ -32,7 +38,7 @@ const RCODES: usize = 17;
 pub struct Totals {
     /// Messages that came, in the order of [`Transport`].
     pub queries: [u64; TRANSPORTS],
-    /// Messages that got no response: too short, or responses themselves.
+    /// Messages that got no response: too short, or responses themselves. Those that were limited are counted there.
     pub dropped: u64,
     /// Responses with TC.
     pub truncated: u64,
@@ -48,6 +54,8 @@ pub struct Totals {
     pub proven_cookies: u64,
     /// Responses by RCODE; the last are all above 15.
     pub rcodes: [u64; RCODES],
+    /// Responses that were one too many: in the order of [`Deed`](super::limit::Deed), then of the levels.
+    pub limited: [[u64; LEVELS]; DEEDS],
 }
 
 impl Counters {
@@ -55,7 +63,11 @@ impl Counters {
     #[inline]
     pub fn register(&self, transport: Transport, outcome: &Outcome) {
         bump(&self.queries[transport as usize]);
-        let Outcome::Responded(responded) = outcome else { return bump(&self.dropped) };
+        let responded = match outcome {
+            Outcome::Dropped => return bump(&self.dropped),
+            Outcome::Limited(limited) => return self.register_limited(*limited),
+            Outcome::Responded(responded) => responded,
+        };
         bump(&self.rcodes[usize::from(responded.rcode.0).min(RCODES - 1)]);
         if responded.is_truncated {
             bump(&self.truncated);
@@ -75,6 +87,14 @@ impl Counters {
         if responded.cookie.is_proven() {
             bump(&self.proven_cookies);
         }
+        if let Some(limited) = responded.limited {
+            self.register_limited(limited);
+        }
+    }
+
+    #[cold]
+    fn register_limited(&self, Limited { level, deed }: Limited) {
+        bump(&self.limited[deed as usize][level as usize]);
     }
 
     /// Adds what was counted so far.
@@ -91,6 +111,10 @@ impl Counters {
         totals.cookies += read(&self.cookies);
         totals.proven_cookies += read(&self.proven_cookies);
         for (total, counter) in totals.rcodes.iter_mut().zip(&self.rcodes) {
+            *total += read(counter);
+        }
+        let limited = totals.limited.as_flattened_mut().iter_mut();
+        for (total, counter) in limited.zip(self.limited.as_flattened()) {
             *total += read(counter);
         }
     }

@@ -1,7 +1,8 @@
 //! One query -> one response: no I/O, no clock, no lock, no await, no allocation, no panic.
 //!
 //! [`respond`] is the whole path; the files are in its order: `query` and `edns` read, `client` tells whose answer it is;
-//! `answer` goes through the zone, where `lookup` finds what there is and `steer` chooses among sites; `response` writes.
+//! `answer` goes through the zone, where `lookup` finds what there is and `steer` chooses among sites; `limit` tells who is
+//! answered too often; `response` writes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ mod answer;
 pub mod client;
 pub mod counters;
 pub mod edns;
+pub mod limit;
 pub mod lookup;
 pub mod query;
 pub mod response;
@@ -25,6 +27,7 @@ pub mod steer;
 use answer::Answering;
 use client::Client;
 use counters::Counters;
+use limit::{Deed, Limited, Limiter};
 use query::{Query, Question, Tsig};
 use response::{ExtendedError, Full, Limits, Opt, PLAIN_UDP_PAYLOAD, Rcode, Response};
 
@@ -40,8 +43,15 @@ pub struct Request<'a> {
     pub client: IpAddr,
     /// How it came.
     pub transport: Transport,
-    /// Seconds since 1970, as of a moment ago.
-    pub now: u32,
+    /// Milliseconds since 1970, as of a moment ago.
+    pub now_ms: u64,
+}
+
+impl Request<'_> {
+    /// Seconds since 1970, which come around in 2106.
+    fn now_seconds(&self) -> u32 {
+        (self.now_ms / 1000) as u32
+    }
 }
 
 /// How a message came, and so how the response goes.
@@ -77,11 +87,23 @@ impl Transport {
 #[derive(Debug, Default)]
 pub struct Worker {
     counters: Arc<Counters>,
+    limiter: Limiter,
     /// The name that is being looked up: QNAME, then the targets of a chain.
     sought: Qname,
 }
 
 impl Worker {
+    /// One that remembers who was answered; the default one limits nobody.
+    #[must_use]
+    pub fn with_limiter(limiter: Limiter) -> Worker {
+        Worker { limiter, ..Worker::default() }
+    }
+
+    /// Makes it remember who was answered, from now on.
+    pub fn set_limiter(&mut self, limiter: Limiter) {
+        self.limiter = limiter;
+    }
+
     /// For whoever reads the counters.
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
@@ -94,6 +116,8 @@ impl Worker {
 pub enum Outcome {
     /// Nothing is sent: less than a header, or a response.
     Dropped,
+    /// Nothing is sent: one response too many.
+    Limited(Limited),
     /// The response stands in the buffer.
     Responded(Responded),
 }
@@ -119,6 +143,8 @@ pub struct Responded {
     pub has_trailing_octets: bool,
     /// What its cookie proved.
     pub cookie: Standing,
+    /// Whether it is one too many, and so was truncated, or would have been.
+    pub limited: Option<Limited>,
 }
 
 impl Outcome {
@@ -126,7 +152,7 @@ impl Outcome {
     #[must_use]
     pub fn length(&self) -> Option<usize> {
         match self {
-            Outcome::Dropped => None,
+            Outcome::Dropped | Outcome::Limited(_) => None,
             Outcome::Responded(responded) => Some(responded.length),
         }
     }
@@ -141,18 +167,19 @@ pub fn respond(
     board: &Board,
     out: &mut [u8],
 ) -> Outcome {
-    let outcome = answer(&mut worker.sought, request, snapshot, board, out);
+    let outcome = answer(worker, request, snapshot, board, out);
     worker.counters.register(request.transport, &outcome);
     outcome
 }
 
 fn answer(
-    sought: &mut Qname,
+    worker: &mut Worker,
     request: &Request<'_>,
     snapshot: &Snapshot,
     board: &Board,
     out: &mut [u8],
 ) -> Outcome {
+    let Worker { limiter, sought, .. } = worker;
     let Some(query) = Query::read(request.bytes, sought) else { return Outcome::Dropped };
     let policy = snapshot.policy();
     let cookie = Cookies::read(&query, request, policy);
@@ -196,6 +223,21 @@ fn answer(
         },
     }
 
+    let mut limited = None;
+    if request.transport.is_datagram() && !cookie.standing.is_proven() {
+        let is_nonsense = response.rcode() == Rcode::NXDOMAIN;
+        let nonsense = zone_index.filter(|_| is_nonsense).map(|index| &snapshot.zone(index).name);
+        limited = limiter.limit(&policy.rate_limit, request.client, nonsense, request.now_ms);
+        match limited {
+            None | Some(Limited { deed: Deed::Nothing, .. }) => {}
+            Some(Limited { deed: Deed::Truncated, .. }) => {
+                steered = None;
+                response.withhold(cookie.standing);
+            }
+            Some(limited @ Limited { deed: Deed::Dropped, .. }) => return Outcome::Limited(limited),
+        }
+    }
+
     let finished = response.finish();
     Outcome::Responded(Responded {
         length: finished.length,
@@ -207,6 +249,7 @@ fn answer(
         extended_error: finished.extended_error,
         has_trailing_octets: query.has_trailing_octets,
         cookie: cookie.standing,
+        limited,
     })
 }
 
@@ -222,8 +265,8 @@ impl Cookies {
         let (Some(secrets), Some(cookie)) = (&policy.cookies, query.edns.and_then(|edns| edns.cookie)) else {
             return Cookies { standing: Standing::None, answer: None };
         };
-        let standing = secrets.judge(&cookie, request.client, request.now);
-        let answer = secrets.answer(&cookie, standing, request.client, request.now);
+        let standing = secrets.judge(&cookie, request.client, request.now_seconds());
+        let answer = secrets.answer(&cookie, standing, request.client, request.now_seconds());
         Cookies { standing, answer: Some(answer) }
     }
 }

@@ -6,6 +6,7 @@
 
 use super::edns::{self, ClientSubnet};
 use super::query::{HEADER_LENGTH, Query, Tsig};
+use crate::policy::cookie::Standing;
 use crate::site::compile::{CompiledService, HEAD, Hints, SiteRecord};
 use crate::wire::{Rtype, number, rdata};
 use crate::zone::Zone;
@@ -211,6 +212,32 @@ impl<'o> Response<'o> {
         self.rcode = rcode;
     }
 
+    /// RCODE, as it stands.
+    #[inline]
+    #[must_use]
+    pub fn rcode(&self) -> Rcode {
+        self.rcode
+    }
+
+    /// Says nothing but that the address must prove itself: by the cookie that the response brings, to who has them
+    /// (RFC 7873 5.2.3), else by TC, over TCP. Longer than the query only by our part of the cookie.
+    #[cold]
+    pub fn withhold(&mut self, standing: Standing) {
+        self.truncate();
+        if standing == Standing::Unproven {
+            self.out[2] &= !TC;
+            self.clear_authoritative();
+            self.rcode = Rcode::BADCOOKIE;
+        }
+        self.scope = 0;
+        self.zone_version = None;
+        self.extended_error = None;
+        self.unknown_key = None;
+        if let Some(opt) = &mut self.opt {
+            opt.nsid = None;
+        }
+    }
+
     /// Adds an extended error, where the asker has EDNS.
     pub fn set_extended_error(&mut self, error: ExtendedError) {
         self.extended_error = Some(error);
@@ -313,7 +340,7 @@ impl<'o> Response<'o> {
         service: &CompiledService,
         record: &SiteRecord,
         hints: Hints,
-        addresses: impl Iterator<Item = &'r SiteRecord> + Clone,
+        addresses: &(impl Iterator<Item = &'r SiteRecord> + Clone),
         ttl: u32,
         owner: NamePosition,
     ) -> Result<(), Full> {

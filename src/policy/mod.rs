@@ -1,9 +1,11 @@
 //! What the operator decided about responses in general. Part of the snapshot: read by every query, changed by a reload.
 
 pub mod cookie;
+pub mod rate_limit;
 pub mod read;
 
 use cookie::Secrets;
+use rate_limit::RateLimit;
 
 /// What we send over UDP at most, and say that we take: it passes every path unfragmented (DNS Flag Day 2020).
 pub const UDP_PAYLOAD: u16 = 1232;
@@ -29,6 +31,8 @@ pub struct Policy {
     pub identity: Option<Box<str>>,
     /// Tenths of a second for which a connection may be idle, for who asks (RFC 7828).
     pub keepalive: u16,
+    /// Responses over UDP to addresses that may be forged: how many, and what becomes of the rest.
+    pub rate_limit: RateLimit,
 }
 
 impl Default for Policy {
@@ -43,6 +47,7 @@ impl Default for Policy {
             version: None,
             identity: None,
             keepalive: 100,
+            rate_limit: RateLimit::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Policy;
 use super::cookie::Secrets;
+use super::rate_limit::{HIGHEST_RATE, LONGEST_BURST, Mode, Prices, RateLimit, Rates};
 use crate::finding::Findings;
 use crate::yaml::{Content, Node};
 use crate::zone::master::read_text;
@@ -47,7 +48,7 @@ impl Written {
 pub fn read(node: &Node, folder: &Path, findings: &mut Findings) -> Written {
     let mut written = Written::default();
     let Some(mapping) = node.mapping("what answers are like", findings) else { return written };
-    let keys = ["udp_payload", "nsid", "version", "identity", "cookies", "max_without_cookie"];
+    let keys = ["udp_payload", "nsid", "version", "identity", "cookies", "max_without_cookie", "rate_limit"];
     mapping.know_only(&keys, findings);
     let policy = &mut written.policy;
     if let Some(node) = mapping.get("udp_payload") {
@@ -70,6 +71,9 @@ pub fn read(node: &Node, folder: &Path, findings: &mut Findings) -> Written {
     if let Some(node) = mapping.get("cookies") {
         read_cookies(node, folder, &mut written, findings);
     }
+    if let Some(node) = mapping.get("rate_limit") {
+        written.policy.rate_limit = read_rate_limit(node, findings);
+    }
     written
 }
 
@@ -83,6 +87,37 @@ fn read_payload(node: &Node, v4: u16, v6: u16, findings: &mut Findings) -> (u16,
     }
     let both = node.number(512, 4096, findings);
     (both.unwrap_or(v4), both.unwrap_or(v6))
+}
+
+/// `false`, `true`, or a mapping.
+fn read_rate_limit(node: &Node, findings: &mut Findings) -> RateLimit {
+    let default = RateLimit::default();
+    if node.scalar().is_some() {
+        let mode = match node.boolean(findings) {
+            Some(true) => Mode::On,
+            Some(false) => Mode::Off,
+            None => default.mode,
+        };
+        return RateLimit { mode, ..default };
+    }
+    let Some(mapping) = node.mapping("per_second, burst, slip, ...", findings) else { return default };
+    mapping.know_only(&["per_second", "burst", "slip", "nxdomain_per_second", "table", "dry_run"], findings);
+    let mut number = |key: &str, least: u32, most: u32| {
+        mapping.get(key).and_then(|node| node.number(least, most, findings))
+    };
+    let rates = Rates::default();
+    let per_second = number("per_second", 1, HIGHEST_RATE).unwrap_or(rates.per_second);
+    let rates = Rates {
+        per_second,
+        burst: number("burst", 1, per_second * LONGEST_BURST),
+        nxdomain_per_second: number("nxdomain_per_second", 0, 1_000_000_000)
+            .unwrap_or(rates.nxdomain_per_second),
+    };
+    let slip = number("slip", 0, 1000).unwrap_or(default.slip);
+    let entries = number("table", 1 << 10, 1 << 24).unwrap_or(default.entries);
+    let is_dry_run = mapping.get("dry_run").and_then(|node| node.boolean(findings)).unwrap_or(true);
+    let mode = if is_dry_run { Mode::DryRun } else { Mode::On };
+    RateLimit { mode, slip, entries, prices: Prices::new(&rates) }
 }
 
 /// `false`, `true`, or `{ secrets: FILE, require: true }`.
@@ -181,10 +216,30 @@ mod tests {
     }
 
     #[test]
+    fn rates_are_read_and_limit_nobody_unless_it_is_said() {
+        let limit_of = |text: &str| {
+            let (policy, findings) = read_as(text, None);
+            assert_eq!(findings, "");
+            policy.rate_limit
+        };
+        assert_eq!(limit_of("{ nsid: a }"), RateLimit::default());
+        assert_eq!(limit_of("{ rate_limit: { slip: 2 } }").mode, Mode::DryRun);
+        assert_eq!(limit_of("{ rate_limit: true }").mode, Mode::On);
+        assert_eq!(limit_of("{ rate_limit: false }").mode, Mode::Off);
+        let text = "{ rate_limit: { per_second: 20, burst: 60, slip: 0, nxdomain_per_second: 100, table: 4096, dry_run: false } }";
+        let rates = Rates { per_second: 20, burst: Some(60), nxdomain_per_second: 100 };
+        let limit = RateLimit { mode: Mode::On, slip: 0, entries: 4096, prices: Prices::new(&rates) };
+        assert_eq!(limit_of(text), limit);
+    }
+
+    #[test]
     fn what_is_out_of_bounds_is_told() {
         for (text, told) in [
             ("{ udp_payload: 100 }", "no number from 512 to 4096"),
             ("{ nsid: 123456789012345678901234567890123 }", "at most 32 octets"),
+            ("{ rate_limit: { per_second: 0 } }", "no number from 1 to 100000"),
+            ("{ rate_limit: { burst: 751 } }", "no number from 1 to 750"),
+            ("{ rate_limit: { dryrun: false } }", "did you mean \"dry_run\"?"),
             ("{ cookie: true }", "did you mean \"cookies\"?"),
         ] {
             assert!(read_as(text, None).1.contains(told), "{text}");

@@ -79,10 +79,10 @@ pub fn ask(
     question: &[u8],
 ) -> Option<(Responded, Message)> {
     let mut out = vec![0; usize::from(u16::MAX)];
-    let request = Request { bytes: question, client: source, transport: Transport::Tcp, now: 0 };
+    let request = Request { bytes: question, client: source, transport: Transport::Tcp, now_ms: 0 };
     match respond(&mut Worker::default(), &request, snapshot, board, &mut out) {
         Outcome::Responded(responded) => Some((responded, Message::read(&out[..responded.length])?)),
-        Outcome::Dropped => None,
+        Outcome::Dropped | Outcome::Limited(_) => None,
     }
 }
 

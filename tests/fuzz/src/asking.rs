@@ -40,7 +40,7 @@ pub(crate) fn ask_for_all(file: &ZoneFile, zone: Zone, is_good: bool) {
                 let bytes = query(name, rtype, subnet);
                 for transport in [Transport::Udp, Transport::Tcp] {
                     let client = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
-                    let request = Request { bytes: &bytes, client, transport, now: 0 };
+                    let request = Request { bytes: &bytes, client, transport, now_ms: 0 };
                     let outcome = respond(&mut worker, &request, &snapshot, &board, &mut out);
                     let Outcome::Responded(responded) = outcome else {
                         panic!("{name} {rtype}: no response")

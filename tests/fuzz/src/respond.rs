@@ -82,7 +82,7 @@ fn client(scene: &[u8; SCENE]) -> IpAddr {
 fn ask(world: &World, message: &[u8], client: IpAddr, transport: Transport) -> Option<Message> {
     let mut out = vec![0xa5; if transport == Transport::Udp { 1232 } else { 65_535 }];
     let mut again = out.clone();
-    let request = Request { bytes: message, client, transport, now: 0 };
+    let request = Request { bytes: message, client, transport, now_ms: 0 };
     let mut worker = Worker::default();
     let outcome = answer(&mut worker, &request, &world.snapshot, &world.board, &mut out);
     let second = answer(&mut worker, &request, &world.snapshot, &world.board, &mut again);
