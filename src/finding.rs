@@ -112,7 +112,7 @@ pub struct Finding {
 impl fmt::Display for Finding {
     /// `file:line:column: text`, then the line and a caret under the place.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.path.display())?;
+        write!(f, "{}", printable(&self.path.display().to_string()))?;
         if self.line > 0 {
             write!(f, ":{}:{}", self.line, self.column.max(1))?;
         }
@@ -136,7 +136,8 @@ fn excerpt(line: &str, column: usize) -> (String, usize) {
 }
 
 /// The text without anything that a terminal would act on.
-fn printable(text: &str) -> String {
+#[must_use]
+pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

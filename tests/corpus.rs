@@ -52,6 +52,11 @@ fn config() {
     replay("config", targets::config);
 }
 
+#[test]
+fn proxy() {
+    replay("proxy", targets::proxy);
+}
+
 fn replay(name: &str, target: Target) {
     let corpus = read_folder("corpus", name);
     assert!(!corpus.is_empty(), "no corpus for {name}");

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::Places;
 use crate::control::{self, Command};
+use crate::finding::printable;
 
 /// Where the server is.
 #[derive(Debug, Args)]
@@ -89,8 +90,9 @@ impl Reload {
     }
 }
 
+/// Without what a terminal would act on: files and servers of others have a say in it.
 fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    printable(value.as_str().unwrap_or(&value.to_string()))
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -111,7 +113,7 @@ fn write_findings(out: &mut String, reply: &Value) -> fmt::Result {
         let severity = if finding["severity"] == "warning" { "warning: " } else { "" };
         writeln!(out, "{place}: {severity}{}", text(&finding["text"]))?;
         if let Some(shown) = finding["shown"].as_str() {
-            writeln!(out, "    {shown}")?;
+            writeln!(out, "    {}", printable(shown))?;
         }
     }
     Ok(())

@@ -23,6 +23,12 @@ pub(super) struct Serve {
     /// Refuse to start with any error in zones, sites, geo databases or expectations.
     #[arg(long)]
     strict: bool,
+    /// Whom to become once the sockets are bound, when started as root.
+    #[arg(long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Do without the sandbox: read whatever the user may read.
+    #[arg(long)]
+    no_sandbox: bool,
 }
 
 impl Serve {
@@ -35,6 +41,8 @@ impl Serve {
         if !self.listen.is_empty() {
             config.listen = self.listen.into_iter().map(Listener::plain).collect();
         }
+        config.user = self.user.or(config.user);
+        config.sandbox &= !self.no_sandbox;
         let options = Options { config_path: self.places.config_path(), strict: self.strict };
         match daemon::serve(&config, &options) {
             Ok(()) => ExitCode::SUCCESS,

@@ -80,6 +80,12 @@ pub(super) fn read(node: &Node, folder: &Path, findings: &mut Findings) -> Optio
         None => Vec::new(),
         Some(node) => node.items().iter().filter_map(|item| read_network(item, findings)).collect(),
     };
+    if let (Protocol::Quic(_), Some(node)) = (&protocol, mapping.get("proxy_from")) {
+        let text = "QUIC knows no PROXY headers, for nothing may stand before its packets; \
+                    the balancer has to pass on the client's address itself";
+        findings.error(&node.at, text);
+        return None;
+    }
     Some(Listener { address, protocol, proxy_from })
 }
 

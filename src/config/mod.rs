@@ -34,6 +34,12 @@ pub struct Config {
     pub state: PathBuf,
     /// UDP threads; 0 is one per core.
     pub workers: usize,
+    /// Whom root becomes once sockets are bound: `NAME` or `NAME:GROUP`.
+    pub user: Option<String>,
+    /// Whether the kernel is asked to keep the server away from all other files.
+    pub sandbox: bool,
+    /// What may be read besides what is named here.
+    pub readable: Vec<PathBuf>,
     /// Octets that an RRset of a zone may take.
     pub largest_rrset: usize,
     /// What responses are like in general. It takes effect with a reload; all else does at the next start.
@@ -51,14 +57,28 @@ impl Default for Config {
             control: PathBuf::from("run/meridian.sock"),
             state: PathBuf::from("run"),
             workers: 0,
+            user: None,
+            sandbox: true,
+            readable: Vec::new(),
             largest_rrset: LONGEST_RRSET,
             answers: Written::default(),
         }
     }
 }
 
-const KEYS: [&str; 8] =
-    ["listen", "zones", "geodb", "control", "state", "workers", "largest_rrset", "answers"];
+const KEYS: [&str; 11] = [
+    "listen",
+    "zones",
+    "geodb",
+    "control",
+    "state",
+    "workers",
+    "largest_rrset",
+    "answers",
+    "user",
+    "sandbox",
+    "readable",
+];
 
 /// Whether this YAML is a configuration: it has keys of one, and no others.
 #[must_use]
@@ -118,6 +138,16 @@ impl Config {
         path("zones", &mut config.zones, findings);
         path("control", &mut config.control, findings);
         path("state", &mut config.state, findings);
+        config.user = mapping
+            .get("user")
+            .and_then(|node| node.text("a user, or USER:GROUP", findings))
+            .map(str::to_owned);
+        config.sandbox =
+            mapping.get("sandbox").and_then(|node| node.boolean(findings)).unwrap_or(config.sandbox);
+        if let Some(node) = mapping.get("readable") {
+            let paths = node.items().iter().filter_map(|item| item.text("a file or a folder", findings));
+            config.readable = paths.map(|text| folder.join(text)).collect();
+        }
         if let Some(node) = mapping.get("geodb") {
             let items = node.items().iter();
             let paths = items.filter_map(|item| item.text("an MMDB file, or a folder of them", findings));
@@ -195,6 +225,10 @@ mod tests {
                 .contains("certificate: is missing")
         );
         assert!(told("listen: { address: 192.0.2.53:853, tls: {}, quic: {} }\n").contains("write several"));
+        assert!(
+            told("listen: { address: 192.0.2.53:853, quic: { certificate: c, key: k }, proxy_from: 10.0.0.1 }\n")
+                .contains("QUIC knows no PROXY headers")
+        );
         assert!(told("listen: { adress: 192.0.2.53:853 }\n").contains("did you mean \"address\"?"));
     }
 }

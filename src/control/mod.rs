@@ -25,6 +25,8 @@ use crate::health;
 use crate::health::board::{Board, Share};
 use crate::nameserver::Transport;
 use crate::nameserver::counters::Totals;
+use crate::nameserver::limit::Deed;
+use crate::policy::rate_limit::Level;
 use crate::reload::{Outcome, ZoneStatus};
 use crate::site::{CheckKind, Service};
 use crate::snapshot::Snapshot;
@@ -240,6 +242,8 @@ pub struct Status<'a> {
     pub totals: Totals,
     /// Messages that cost their own answer.
     pub panics: u64,
+    /// What each thread that listens counted besides, by its name.
+    pub transports: Vec<(String, Vec<(&'static str, u64)>)>,
     /// Reloads since the start, by outcome.
     pub reloads: [u64; 4],
     /// The last of them.
@@ -300,7 +304,16 @@ pub fn status_reply(status: &Status<'_>) -> Reply {
             "nxdomain": totals.rcodes[3],
             "notimp": totals.rcodes[4],
             "refused": totals.rcodes[5],
+            "limited_truncated": by_level(&totals, Deed::Truncated),
+            "limited_dropped": by_level(&totals, Deed::Dropped),
+            "would_have_limited": by_level(&totals, Deed::Nothing),
         },
+        "transports": status.transports.iter()
+            .map(|(name, counts)| {
+                let counts = counts.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();
+                (name.clone(), Value::Object(counts))
+            })
+            .collect::<serde_json::Map<_, _>>(),
         "reloads": {
             "unchanged": status.reloads[Outcome::Unchanged as usize],
             "took_all": status.reloads[Outcome::TookAll as usize],
@@ -314,6 +327,12 @@ pub fn status_reply(status: &Status<'_>) -> Reply {
         },
         "findings": findings_as_json(status.findings),
     })
+}
+
+/// Responses that were one too many, by whose rate was used up.
+fn by_level(totals: &Totals, deed: Deed) -> Value {
+    let counts = totals.limited[deed as usize];
+    Level::ALL.iter().zip(counts).map(|(level, count)| (level.name().to_owned(), json!(count))).collect()
 }
 
 fn zone_as_json(zone: &ZoneStatus) -> Value {

@@ -3,9 +3,13 @@
 //! ```text
 //!   udp-0 .. udp-n   a socket each, batches in and out          \
 //!   tcp              all connections                             > read `Published`, write their own counters
+//!   tls-n, quic-n,   the connections of one certificate each    /
+//!   https-n
+//!   certificates     looks at their files
 //!   main             one event after the other: reload, status, stop; publishes snapshots
 //!   watch            looks at files, says "changed" to main
 //!   slow (2 threads) checks; signals, the control socket and rounds of checks, which send events to main
+//!   watchdog         asks the server something, tells systemd that it answered
 //! ```
 //!
 //! A snapshot that brings new checks waits for their first results before it is published (meaning 7). Main does not wait
@@ -13,6 +17,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +30,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::listen::Protocol;
+use crate::config::{Config, Listener};
 use crate::control::{self, Command, LastReload, Reply};
 use crate::finding::{Findings, Severity};
 use crate::health::Health;
@@ -34,9 +40,13 @@ use crate::policy::cookie::Secrets;
 use crate::reload::{Outcome, Reload, Reloader, in_one_line, watch};
 use crate::snapshot::Snapshot;
 
+mod encrypted;
+mod sandbox;
 mod servers;
+mod systemd;
 
 use servers::{Listeners, Servers};
+use systemd::{Manager, Passed};
 
 /// How often main looks whether something is left to be tidied up.
 const TIDY: Duration = Duration::from_secs(1);
@@ -76,7 +86,13 @@ pub enum Event {
 /// Why it could not start; what is wrong with the files was logged before.
 pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
     let started = Instant::now();
-    let listeners = Listeners::bind(config)?;
+    // While there is one thread: what is given up now is given up by all that follow.
+    let mut passed = Passed::take();
+    let listeners = Listeners::bind(config, &mut passed)?;
+    passed.tell_of_the_rest();
+    sandbox::give_up_root(config)?;
+    let is_confined = sandbox::confine(config, options).is_some();
+    let manager = Manager::start();
     let slow = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("slow")
@@ -98,6 +114,8 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
         slow,
         events,
         serving: Serving::NotYet(listeners),
+        manager,
+        is_confined,
         next: None,
         put_off: VecDeque::new(),
         retired: Vec::new(),
@@ -109,6 +127,7 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
         file_config,
     };
     let result = main.start().and_then(|()| main.run(&received));
+    main.manager.stopping();
     drop(watching);
     drop(control);
     if let Serving::Now { servers, .. } = &mut main.serving {
@@ -161,6 +180,9 @@ struct Main {
     slow: Runtime,
     events: Sender<Event>,
     serving: Serving,
+    manager: Manager,
+    /// Whether the kernel keeps files from it.
+    is_confined: bool,
     /// A snapshot whose checks are being tried for the first time.
     next: Option<Next>,
     /// Reloads that were asked for since.
@@ -202,7 +224,7 @@ struct Reloads {
 impl Main {
     fn start(&mut self) -> Result<(), String> {
         let Reload { findings, snapshot, outcome } = self.read("start", false);
-        log(&findings);
+        log(&findings, self.is_confined);
         if self.options.strict && findings.has_errors() {
             return Err("--strict: there are errors".to_owned());
         }
@@ -263,8 +285,9 @@ impl Main {
     /// Reads everything again. What is new is published when its checks have had their say.
     fn reload(&mut self, why: &'static str, force: bool, reply: Option<oneshot::Sender<Reply>>) {
         let began = Instant::now();
+        self.manager.reloading();
         let Reload { outcome, findings, snapshot } = self.read(why, force);
-        log(&findings);
+        log(&findings, self.is_confined);
         match outcome {
             Outcome::Unchanged => info!("{why}: nothing is new"),
             Outcome::TookAll => {}
@@ -275,7 +298,10 @@ impl Main {
         if let Some((snapshot, layout)) = snapshot {
             let published = Published { snapshot, board: self.health.adopt(layout) };
             self.wait_for_checks(Next { published, why, began, outcome, reply });
-        } else if let Some(reply) = reply {
+            return;
+        }
+        self.manager.reloaded(&self.in_brief());
+        if let Some(reply) = reply {
             let _ = reply.send(control::reload_reply(outcome, &self.last_findings));
         }
     }
@@ -346,6 +372,7 @@ impl Main {
             Serving::Now { published: live, servers } => {
                 self.retired.push(live.swap(Arc::new(published)));
                 self.serving = Serving::Now { published: live, servers };
+                self.manager.reloaded(&self.in_brief());
                 info!("{why}: snapshot {number} is served after {} ms", began.elapsed().as_millis());
             }
             Serving::NotYet(listeners) => {
@@ -358,14 +385,44 @@ impl Main {
                 }
                 self.serving = Serving::Now { published, servers };
                 info!(zones, services, "ready after {} ms", began.elapsed().as_millis());
+                self.manager.ready(self.addresses_for_all(), &self.in_brief());
             }
             Serving::Failed => return Ok(()),
         }
         self.health.retire();
+        self.ask_the_server_for_a_zone();
         if let Some(reply) = reply {
             let _ = reply.send(control::reload_reply(outcome, &self.last_findings));
         }
         Ok(())
+    }
+
+    /// For systemd.
+    fn in_brief(&self) -> String {
+        let Serving::Now { published, .. } = &self.serving else { return "starting".to_owned() };
+        let published = published.load();
+        let trouble = match self.reloads.last.as_ref().map(|last| last.outcome) {
+            Some(Outcome::KeptSome) => "; some zones keep their last good version, see the log",
+            Some(Outcome::TookNothing) => "; the last reload took nothing over, see the log",
+            _ => "",
+        };
+        let (snapshot, zones) = (published.snapshot.number(), published.snapshot.zones().len());
+        format!("snapshot {snapshot} is served: {zones} zones{trouble}")
+    }
+
+    /// Where anybody may ask over UDP, the server itself among them.
+    fn addresses_for_all(&self) -> Vec<SocketAddr> {
+        let Serving::Now { servers, .. } = &self.serving else { return Vec::new() };
+        let is_for_all =
+            |listener: &Listener| listener.protocol == Protocol::Plain && listener.proxy_from.is_empty();
+        let listeners = self.config.listen.iter().zip(servers.addresses());
+        listeners.filter(|(listener, _)| is_for_all(listener)).map(|(_, address)| *address).collect()
+    }
+
+    fn ask_the_server_for_a_zone(&self) {
+        if let Serving::Now { published, .. } = &self.serving {
+            self.manager.ask_for(published.load().snapshot.zones().first().map(|zone| &zone.name));
+        }
     }
 
     fn status(&self) -> Reply {
@@ -383,6 +440,7 @@ impl Main {
             databases: self.reloader.about(),
             totals: servers.totals(),
             panics: servers.panics(),
+            transports: servers.transports(),
             reloads: self.reloads.counts,
             last_reload: self.reloads.last.as_ref(),
             findings: &self.last_findings,
@@ -392,11 +450,14 @@ impl Main {
     }
 }
 
-fn log(findings: &Findings) {
+fn log(findings: &Findings, is_confined: bool) {
     for finding in findings.iter() {
         match finding.severity {
             Severity::Error => error!("{}", in_one_line(finding)),
             Severity::Warning => warn!("{}", in_one_line(finding)),
         }
+    }
+    if is_confined && findings.iter().any(|finding| finding.text.contains("Permission denied")) {
+        warn!("the sandbox grants the folders that meridian.yaml names, and what is listed under readable:");
     }
 }

@@ -10,30 +10,40 @@ use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use ipnetwork::IpNetwork;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch as flag;
 use tracing::{error, warn};
 
 use super::Published;
+use super::encrypted::Encrypted;
+use super::systemd::Passed;
 use crate::config::Config;
 use crate::nameserver::counters::{Counters, Totals};
+use crate::nameserver::limit::Limiter;
 use crate::nameserver::{Request, Transport, Worker, respond};
-use crate::transport::{Responder, tcp, udp};
+use crate::transport::{self, Responder, tcp, udp};
 
 /// Sockets that are bound and not read yet: the kernel keeps what comes until there is something to answer from.
 pub(super) struct Listeners {
-    udp: Vec<UdpSocket>,
-    tcp: Vec<TcpListener>,
+    udp: Vec<(UdpSocket, Vec<IpNetwork>)>,
+    tcp: Vec<tcp::Entrance>,
+    encrypted: Encrypted,
     addresses: Vec<SocketAddr>,
 }
 
 impl Listeners {
-    pub(super) fn bind(config: &Config) -> Result<Listeners, String> {
+    pub(super) fn bind(config: &Config, passed: &mut Passed) -> Result<Listeners, String> {
         let workers = match config.workers {
             0 => thread::available_parallelism().map_or(1, NonZero::get),
             workers => workers,
         };
-        let mut listeners = Listeners { udp: Vec::new(), tcp: Vec::new(), addresses: Vec::new() };
+        let mut listeners = Listeners {
+            udp: Vec::new(),
+            tcp: Vec::new(),
+            encrypted: Encrypted::default(),
+            addresses: Vec::new(),
+        };
         for listener in &config.listen {
             let address = listener.address;
             let told = |error: io::Error| {
@@ -47,11 +57,16 @@ impl Listeners {
                 };
                 format!("cannot listen on {address}: {error}{hint}")
             };
+            if let Some(address) = listeners.encrypted.bind(listener, passed).map_err(told)? {
+                listeners.addresses.push(address);
+                continue;
+            }
             // TCP first: it refuses an address that another process uses, UDP would share it.
-            let (tcp, udp) = bind_both(address, workers).map_err(told)?;
+            let (tcp, udp) = bind_both(address, workers, passed).map_err(told)?;
             listeners.addresses.extend(tcp.local_addr());
-            listeners.tcp.push(tcp);
-            listeners.udp.extend(udp);
+            let proxy_from = &listener.proxy_from;
+            listeners.tcp.push(tcp::Entrance { listener: tcp, proxy_from: proxy_from.clone() });
+            listeners.udp.extend(udp.into_iter().map(|socket| (socket, proxy_from.clone())));
         }
         Ok(listeners)
     }
@@ -62,21 +77,32 @@ impl Listeners {
         let mut servers = Servers {
             threads: Vec::new(),
             counters: Vec::new(),
+            transports: Vec::new(),
             panics: Arc::default(),
             stop,
             stop_tcp,
             addresses: self.addresses,
         };
-        for (number, socket) in self.udp.into_iter().enumerate() {
+        let addresses: Vec<_> = self.udp.iter().map(|(socket, _)| socket.local_addr().ok()).collect();
+        let entries = published.load().snapshot.policy().rate_limit.entries;
+        for (number, (socket, proxy_from)) in self.udp.into_iter().enumerate() {
             let mut answerer = servers.answerer(published, Transport::Udp);
+            let workers = addresses.iter().filter(|address| **address == addresses[number]).count();
+            let limiter = Limiter::new(entries, workers);
+            answerer.worker.set_limiter(limiter.map_err(|error| format!("no random numbers: {error}"))?);
             let stop = Arc::clone(&servers.stop);
-            servers.spawn(format!("udp-{number}"), move || udp::serve(&socket, &mut answerer, &stop))?;
+            let name = format!("udp-{number}");
+            let counters = servers.transport(&name);
+            servers.spawn(name, move || udp::serve(&socket, &proxy_from, &mut answerer, &counters, &stop))?;
         }
         let answerer = servers.answerer(published, Transport::Tcp);
-        let tcp_listeners = self.tcp;
+        let entrances = self.tcp;
+        let counters = servers.transport("tcp");
+        let connections = connections(1 + self.encrypted.stream_threads());
+        let limits = tcp::Limits { connections, ..tcp::Limits::default() };
+        self.encrypted.serve(&mut servers, published, limits, &stopped)?;
         servers.spawn("tcp".to_owned(), move || {
-            let limits = tcp::Limits { connections: connections(), ..tcp::Limits::default() };
-            if let Err(error) = tcp::serve(tcp_listeners, answerer, limits, stopped) {
+            if let Err(error) = tcp::serve(entrances, answerer, limits, counters, stopped) {
                 error!("TCP is not served: {error}");
             }
         })?;
@@ -85,14 +111,14 @@ impl Listeners {
 }
 
 /// As many as are allowed, but for the descriptors that checks, reloads and the control socket need: with none left, our
-/// own trouble would count every site as up. Takes what the system allows at most.
-fn connections() -> usize {
+/// own trouble would count every site as up. Takes what the system allows at most. For each of so many threads.
+fn connections(threads: usize) -> usize {
     const RESERVE: u64 = 128;
     let most = tcp::Limits::default().connections;
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return most };
     let descriptors = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
     let left = descriptors.saturating_sub(RESERVE.max(descriptors / 4));
-    let connections = most.min(usize::try_from(left).unwrap_or(most)).max(1);
+    let connections = most.min(usize::try_from(left).unwrap_or(most) / threads).max(1);
     if connections < most {
         warn!(
             "at most {connections} TCP connections: {descriptors} descriptors are allowed (ulimit -n, LimitNOFILE=)"
@@ -101,13 +127,18 @@ fn connections() -> usize {
     connections
 }
 
-/// Port 0 is chosen by TCP; UDP may find it taken, and then another is tried.
-fn bind_both(address: SocketAddr, workers: usize) -> io::Result<(TcpListener, Vec<UdpSocket>)> {
+/// What systemd passed, or else sockets of our own. Port 0 is chosen by TCP; UDP may find it taken, and then another is tried.
+fn bind_both(
+    address: SocketAddr,
+    workers: usize,
+    passed: &mut Passed,
+) -> io::Result<(TcpListener, Vec<UdpSocket>)> {
     let mut tries = if address.port() == 0 { 20 } else { 1 };
     loop {
         tries -= 1;
-        let tcp = tcp::bind(address)?;
-        match udp::bind(tcp.local_addr()?, workers) {
+        let tcp = passed.tcp(address)?.map_or_else(|| tcp::bind(address), Ok)?;
+        let at = tcp.local_addr()?;
+        match passed.udp(at, workers)?.map_or_else(|| udp::bind(at, workers), Ok) {
             Ok(udp) => return Ok((tcp, udp)),
             Err(error) if tries == 0 => return Err(error),
             Err(_) => {}
@@ -119,6 +150,8 @@ fn bind_both(address: SocketAddr, workers: usize) -> io::Result<(TcpListener, Ve
 pub(super) struct Servers {
     threads: Vec<JoinHandle<()>>,
     counters: Vec<Arc<Counters>>,
+    /// What each thread counts besides answers, by its name.
+    transports: Vec<(String, Arc<transport::Counters>)>,
     panics: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     stop_tcp: flag::Sender<bool>,
@@ -126,19 +159,31 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    fn answerer(&mut self, published: &Arc<ArcSwap<Published>>, transport: Transport) -> Answerer {
+    /// What threads look at that are not woken.
+    pub(super) fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
+    pub(super) fn answerer(&mut self, published: &Arc<ArcSwap<Published>>, transport: Transport) -> Answerer {
         let worker = Worker::default();
         self.counters.push(worker.counters());
         Answerer {
             worker,
             published: arc_swap::Cache::new(Arc::clone(published)),
             transport,
-            now: 0,
+            now_ms: 0,
             panics: Arc::clone(&self.panics),
         }
     }
 
-    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    /// Counters of one thread.
+    pub(super) fn transport(&mut self, name: &str) -> Arc<transport::Counters> {
+        let counters = Arc::<transport::Counters>::default();
+        self.transports.push((name.to_owned(), Arc::clone(&counters)));
+        counters
+    }
+
+    pub(super) fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
         let thread =
             thread::Builder::new().name(name).spawn(run).map_err(|error| format!("no thread: {error}"))?;
         self.threads.push(thread);
@@ -164,6 +209,11 @@ impl Servers {
         totals
     }
 
+    /// What each thread counted besides, by its name.
+    pub(super) fn transports(&self) -> Vec<(String, Vec<(&'static str, u64)>)> {
+        self.transports.iter().map(|(name, counters)| (name.clone(), counters.all().collect())).collect()
+    }
+
     /// Ends them, and waits until they did.
     pub(super) fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -175,20 +225,20 @@ impl Servers {
 }
 
 /// Answers on one thread, from what is published at the time.
-struct Answerer {
+pub(super) struct Answerer {
     worker: Worker,
     published: arc_swap::Cache<Arc<ArcSwap<Published>>, Arc<Published>>,
     transport: Transport,
-    /// Seconds since 1970, as of the last batch.
-    now: u32,
+    /// Milliseconds since 1970, as of the last batch.
+    now_ms: u64,
     panics: Arc<AtomicU64>,
 }
 
 impl Responder for Answerer {
     fn respond(&mut self, message: &[u8], client: IpAddr, out: &mut [u8]) -> Option<usize> {
-        let Answerer { worker, published, transport, now, panics } = self;
+        let Answerer { worker, published, transport, now_ms, panics } = self;
         let Published { snapshot, board } = &**published.load();
-        let request = Request { bytes: message, client, transport: *transport, now: *now };
+        let request = Request { bytes: message, client, transport: *transport, now_ms: *now_ms };
         // Nothing is known to panic. Should a message be found that does, it costs its own answer and no other.
         let answer = AssertUnwindSafe(|| respond(worker, &request, snapshot, board, out).length());
         catch_unwind(answer).unwrap_or_else(|_| {
@@ -199,6 +249,20 @@ impl Responder for Answerer {
 
     fn refresh(&mut self) {
         self.published.load();
-        self.now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as u32);
+        self.now_ms =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Policy;
+
+    /// RFC 7828 3.3.2: what the option says is for how long a connection may be idle.
+    #[test]
+    fn what_clients_are_told_is_how_long_they_may_be_idle() {
+        let told = std::time::Duration::from_millis(100) * u32::from(Policy::default().keepalive);
+        assert_eq!(told, tcp::Limits::default().idle);
     }
 }

@@ -2,9 +2,17 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tracing::error;
 
+mod connections;
+pub mod encrypted;
+pub mod proxy;
 pub mod tcp;
 pub mod udp;
 
@@ -16,6 +24,89 @@ pub trait Responder {
     /// Called before each batch, and now and then while nothing comes: the moment to look at the clock, and to let go of
     /// what is out of date.
     fn refresh(&mut self) {}
+}
+
+/// What one thread counts besides what becomes of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// Connections at this moment.
+    Connections,
+    /// Connections that were let in.
+    Accepted,
+    /// Connections that were not: their client had enough.
+    Refused,
+    /// Connections that had to go for others.
+    Evicted,
+    /// Connections that did not bring a message to its end in time.
+    CutOffSlow,
+    /// Connections that had nothing more to say.
+    CutOffIdle,
+    /// Connections that did not take what they had asked for.
+    CutOffUnread,
+    /// Times that no connection could be accepted, for want of descriptors or memory.
+    AcceptFailures,
+    /// Connections and datagrams without a PROXY header that had to have one, and with one that had not.
+    ProxyRefused,
+    /// Panics outside of answering, each of which cost a connection or a batch.
+    Panics,
+}
+
+/// Their names, in order.
+const COUNTS: [&str; 10] = [
+    "connections",
+    "accepted",
+    "refused",
+    "evicted",
+    "cut_off_slow",
+    "cut_off_idle",
+    "cut_off_unread",
+    "accept_failures",
+    "proxy_refused",
+    "panics",
+];
+
+/// The counters of one thread, written by it alone. Aligned like those of answers, and for the same reason.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters([AtomicU64; COUNTS.len()]);
+
+impl Counters {
+    fn add(&self, count: Count) {
+        self.set(count, self.get(count) + 1);
+    }
+
+    fn set(&self, count: Count, value: u64) {
+        self.0[count as usize].store(value, Ordering::Relaxed);
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, count: Count) -> u64 {
+        self.0[count as usize].load(Ordering::Relaxed)
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        COUNTS.into_iter().zip(&self.0).map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+    }
+}
+
+/// Runs a loop until it ends by itself. Nothing in one is known to panic; should something, it costs what was in hand and
+/// never the thread: a server that does not listen any more is worse than one that says every second what is wrong.
+fn restart_on_panic(name: &str, counters: &Counters, mut run: impl FnMut()) {
+    const SHORTEST: Duration = Duration::from_millis(10);
+    const LONGEST: Duration = Duration::from_secs(1);
+    let mut pause = SHORTEST;
+    loop {
+        let began = Instant::now();
+        if catch_unwind(AssertUnwindSafe(&mut run)).is_ok() {
+            return;
+        }
+        counters.add(Count::Panics);
+        error!("{name}: failed in a way that it never should, and starts again; please report it");
+        pause = if began.elapsed() > 60 * LONGEST { SHORTEST } else { (2 * pause).min(LONGEST) };
+        thread::sleep(pause);
+    }
 }
 
 fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {

@@ -1,38 +1,55 @@
 //! TCP (RFC 7766): several queries a connection, pipelined ones answered as they come, and a bound on everything that a
-//! client can hold: connections in all and per address, time for a message, time between messages, time to take a
-//! response.
+//! client can hold: connections in all and of its own, time for a message, time between messages, time to take a
+//! response, memory.
 //!
 //! One thread does it all: answering takes less time than the system calls around it, and who needs more than a core of
-//! TCP is being attacked.
+//! TCP is being attacked. What comes with one read is answered with one write. A connection owns memory only for what is
+//! unfinished: half a message, or responses that its client has yet to take; everything else is in buffers that all share.
+//!
+//! [`serve_connection`] takes any stream: DNS over TLS is the same but for what is under it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use ipnetwork::IpNetwork;
 use socket2::{Protocol, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::{debug, error};
 
-use super::{Responder, new_socket};
+use super::connections::{Connections, Phase};
+use super::proxy::{self, Header};
+use super::{Count, Counters, Responder, new_socket, restart_on_panic};
 
 /// What one client may hold, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections in all.
+    /// Connections in all. When they are taken, whoever has been idle for the longest has to go.
     pub connections: usize,
     /// Connections from one IPv4 address, or one IPv6 /64, which is as easily had.
     pub connections_per_client: usize,
-    /// From the first octet of a message to its last, and from the first octet of a response to its last.
+    /// From the first octet of a message to its last, and for a client to take 64 KiB of what it asked for, or all.
     pub message: Duration,
-    /// Between messages.
+    /// For a handshake, where there is one: more than for a message, since it goes there and back several times.
+    pub handshake: Duration,
+    /// Between messages. There is no bound on their number: who asks is served, and who does not soon has to go. (The
+    /// option edns-tcp-keepalive tells this one, RFC 7828.)
     pub idle: Duration,
+    /// Octets of responses that one client has not yet taken, beyond what the kernel keeps.
+    pub unread: usize,
+    /// The same of all clients.
+    pub unread_in_all: usize,
 }
 
 impl Default for Limits {
@@ -41,15 +58,30 @@ impl Default for Limits {
             connections: 4096,
             connections_per_client: 64,
             message: Duration::from_secs(2),
+            handshake: Duration::from_secs(5),
             idle: Duration::from_secs(10),
+            unread: 1 << 20,
+            unread_in_all: 64 << 20,
         }
     }
 }
 
 /// How often out-of-date things are let go of.
 const LOOK_UP: Duration = Duration::from_secs(1);
+/// Whose time is over goes at most so much later; less would be many wake-ups for nothing.
+const TICK: Duration = Duration::from_millis(50);
 /// After running out of descriptors: until others are closed, accepting would fail at once, again and again.
 const BACK_OFF: Duration = Duration::from_millis(100);
+/// Connections that were gone before they were accepted are no reason to wait, unless nothing else comes.
+const FAILURES_IN_A_ROW: u32 = 32;
+/// One read: some 300 queries, so that nobody keeps the others waiting for longer than a fraction of a millisecond.
+const INPUT: usize = 16 << 10;
+/// A length and the longest message.
+const LONGEST_FRAME: usize = 2 + u16::MAX as usize;
+/// One write: at least one response of any length.
+const OUTPUT: usize = 2 * LONGEST_FRAME;
+/// After so many octets of queries in a row, it is somebody else's turn.
+const TURN: usize = 4 * INPUT;
 
 /// A listener. No SO_REUSEPORT: a second server at the same address is a mistake, and is told here.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -61,114 +93,288 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// A listener, and who must put the PROXY protocol before what it sends there.
+#[derive(Debug)]
+pub struct Entrance {
+    /// Where connections come in.
+    pub listener: TcpListener,
+    /// Nobody else may.
+    pub proxy_from: Vec<IpNetwork>,
+}
+
 /// Answers what comes in at some listeners until `stop` says so. Needs a thread of its own.
 pub fn serve(
-    listeners: Vec<TcpListener>,
+    entrances: Vec<Entrance>,
     responder: impl Responder + 'static,
     limits: Limits,
+    counters: Arc<Counters>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let door = Rc::new(Door {
-        answering: RefCell::new(Answering { responder, out: vec![0; usize::from(u16::MAX)] }),
-        limits,
-        open: Cell::new(0),
-        open_by_client: RefCell::default(),
-    });
-    LocalSet::new().block_on(&runtime, async move {
-        for listener in listeners {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::task::spawn_local(accept(listener, Rc::clone(&door)));
-        }
-        let mut stop = stop;
-        while timeout(LOOK_UP, stop.wait_for(|stop| *stop)).await.is_err() {
-            door.answering.borrow_mut().responder.refresh();
-        }
-        Ok(())
+    serve_with(entrances, Door::new(responder, limits, counters), stop, |stream, guest| async move {
+        serve_connection(stream, &guest).await
     })
 }
 
-/// What all connections share.
-struct Door<R> {
-    answering: RefCell<Answering<R>>,
-    limits: Limits,
-    open: Cell<usize>,
-    open_by_client: RefCell<HashMap<IpAddr, usize>>,
+/// The same for whatever is spoken over TCP, with what to do with each connection.
+pub(super) fn serve_with<R, S, F>(
+    entrances: Vec<Entrance>,
+    door: Rc<Door<R>>,
+    stop: watch::Receiver<bool>,
+    serve: S,
+) -> io::Result<()>
+where
+    R: Responder + 'static,
+    S: Fn(TcpStream, Guest<R>) -> F + Clone + 'static,
+    F: Future<Output = io::Result<()>> + 'static,
+{
+    let Some(runtime) = new_runtime(&stop) else { return Ok(()) };
+    let entered = runtime.enter();
+    let mut accepting = Vec::new();
+    for Entrance { listener, proxy_from } in entrances {
+        let entrance = Rc::new((tokio::net::TcpListener::from_std(listener)?, proxy_from));
+        accepting.push((entrance, None::<JoinHandle<()>>));
+    }
+    drop(entered);
+    let local = LocalSet::new();
+    // Connections live on when this starts again.
+    restart_on_panic("TCP", &Arc::clone(&door.counters), move || {
+        local.block_on(&runtime, async {
+            let mut stop = stop.clone();
+            loop {
+                for (entrance, accept_loop) in &mut accepting {
+                    // It never ends by itself.
+                    if accept_loop.as_ref().is_none_or(JoinHandle::is_finished) {
+                        if accept_loop.is_some() {
+                            door.counters.add(Count::Panics);
+                            error!(
+                                "TCP: accepting connections failed in a way that it never should; it goes on"
+                            );
+                        }
+                        let next = accept(Rc::clone(entrance), Rc::clone(&door), serve.clone());
+                        *accept_loop = Some(spawn_local(next));
+                    }
+                }
+                door.refresh();
+                let next = door.send_away();
+                if timeout(next, stop.wait_for(|stop| *stop)).await.is_ok() {
+                    return;
+                }
+            }
+        });
+    });
+    Ok(())
 }
 
-struct Answering<R> {
-    responder: R,
-    out: Vec<u8>,
+/// It takes a few descriptors, and a flood at the start may leave none: that is no reason never to serve. None if there is
+/// nothing to serve any more.
+fn new_runtime(stop: &watch::Receiver<bool>) -> Option<Runtime> {
+    loop {
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => return Some(runtime),
+            Err(error) => error!("TCP is not yet served: {error}"),
+        }
+        std::thread::sleep(LOOK_UP);
+        if *stop.borrow() {
+            return None;
+        }
+    }
+}
+
+/// What all connections of a thread share.
+pub(super) struct Door<R> {
+    responder: RefCell<R>,
+    buffers: RefCell<Buffers>,
+    connections: RefCell<Connections>,
+    limits: Limits,
+    counters: Arc<Counters>,
+    /// Octets that clients have yet to take.
+    unread: Cell<usize>,
+}
+
+/// What is used only while nothing else runs.
+struct Buffers {
+    input: Vec<u8>,
+    output: Vec<u8>,
 }
 
 impl<R: Responder> Door<R> {
-    /// Room for one more connection of a client, given back when it is dropped.
-    fn admit(self: &Rc<Self>, client: IpAddr) -> Option<Admitted<R>> {
-        let key = match client {
-            IpAddr::V4(_) => client,
-            IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into(),
-        };
-        let mut by_client = self.open_by_client.borrow_mut();
-        let of_client = by_client.entry(key).or_default();
-        if self.open.get() >= self.limits.connections || *of_client >= self.limits.connections_per_client {
-            if *of_client == 0 {
-                by_client.remove(&key);
-            }
+    pub(super) fn new(responder: R, limits: Limits, counters: Arc<Counters>) -> Rc<Door<R>> {
+        Rc::new(Door {
+            responder: RefCell::new(responder),
+            buffers: RefCell::new(Buffers { input: vec![0; INPUT], output: vec![0; OUTPUT] }),
+            connections: RefCell::new(Connections::new(limits)),
+            limits,
+            counters,
+            unread: Cell::new(0),
+        })
+    }
+
+    /// Room for one more, given back when it is dropped, and whether somebody was told to go for it. Whose connection it
+    /// is, a proxy may have yet to tell.
+    fn admit(self: &Rc<Self>, client: Option<IpAddr>) -> Option<(Room<R>, bool)> {
+        let mut connections = self.connections.borrow_mut();
+        let Ok((key, evicted)) = connections.admit(client, Instant::now()) else {
+            self.counters.add(Count::Refused);
             return None;
+        };
+        if evicted.is_some() {
+            self.counters.add(Count::Evicted);
         }
-        *of_client += 1;
-        self.open.set(self.open.get() + 1);
-        Some(Admitted { door: Rc::clone(self), key })
+        self.counters.add(Count::Accepted);
+        self.counters.set(Count::Connections, connections.count() as u64);
+        Some((Room { door: Rc::clone(self), key }, evicted.is_some()))
     }
 
-    /// The response behind its length, or none.
-    fn respond(&self, message: &[u8], client: IpAddr) -> Option<Vec<u8>> {
-        let Answering { responder, out } = &mut *self.answering.borrow_mut();
-        responder.refresh();
-        let length = responder.respond(message, client, out)?;
-        let mut framed = Vec::with_capacity(2 + length);
-        framed.extend_from_slice(&(length as u16).to_be_bytes());
-        framed.extend_from_slice(&out[..length]);
-        Some(framed)
+    /// Room for a connection of a known client, for transports that accept theirs in another way.
+    pub(super) fn receive(self: &Rc<Self>, client: IpAddr) -> Option<Guest<R>> {
+        let (room, _) = self.admit(Some(client))?;
+        Some(Guest { room, client, refuses_header: false })
+    }
+
+    /// Connections in all, and of a client.
+    pub(super) fn held(&self, client: IpAddr) -> (usize, usize) {
+        let connections = self.connections.borrow();
+        (connections.count(), connections.held_by(client))
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Sends away whose time is over; says when to look again.
+    pub(super) fn send_away(&self) -> Duration {
+        let now = Instant::now();
+        let mut connections = self.connections.borrow_mut();
+        while let Some(phase) = connections.expire(now) {
+            self.counters.add(match phase {
+                Phase::Fresh | Phase::Idle => Count::CutOffIdle,
+                Phase::Handshake | Phase::Message => Count::CutOffSlow,
+                Phase::Output => Count::CutOffUnread,
+            });
+        }
+        self.counters.set(Count::Connections, connections.count() as u64);
+        connections.next_expiry().map_or(LOOK_UP, |next| (next - now).clamp(TICK, LOOK_UP))
+    }
+
+    pub(super) fn refresh(&self) {
+        self.responder.borrow_mut().refresh();
     }
 }
 
-struct Admitted<R> {
+/// A place among the connections.
+struct Room<R: Responder> {
     door: Rc<Door<R>>,
-    key: IpAddr,
+    key: usize,
 }
 
-impl<R> Drop for Admitted<R> {
+impl<R: Responder> Drop for Room<R> {
     fn drop(&mut self) {
-        self.door.open.set(self.door.open.get() - 1);
-        let mut by_client = self.door.open_by_client.borrow_mut();
-        if let Some(count) = by_client.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                by_client.remove(&self.key);
-            }
+        let mut connections = self.door.connections.borrow_mut();
+        connections.release(self.key);
+        self.door.counters.set(Count::Connections, connections.count() as u64);
+        // Of one connection: the runtime ends its task, and nobody else's.
+        if std::thread::panicking() {
+            self.door.counters.add(Count::Panics);
         }
     }
 }
 
-async fn accept<R: Responder + 'static>(listener: tokio::net::TcpListener, door: Rc<Door<R>>) {
+/// A connection that was let in.
+pub(super) struct Guest<R: Responder> {
+    room: Room<R>,
+    /// Who asks, and whose limits count.
+    client: IpAddr,
+    /// A header of the PROXY protocol must not come, or not again.
+    refuses_header: bool,
+}
+
+impl<R: Responder> Guest<R> {
+    pub(super) fn begin(&self, phase: Phase) {
+        self.room.door.connections.borrow_mut().begin(self.room.key, phase, Instant::now());
+    }
+
+    fn has_to_go(&self, context: &Context<'_>) -> bool {
+        self.room.door.connections.borrow_mut().has_to_go(self.room.key, context)
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.room.door.limits
+    }
+
+    pub(super) fn count(&self, count: Count) {
+        self.room.door.counters.add(count);
+    }
+
+    /// The response to a message that came whole, for transports that have other frames.
+    pub(super) fn respond(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let Door { responder, buffers, .. } = &*self.room.door;
+        let output = &mut buffers.borrow_mut().output;
+        let mut responder = responder.borrow_mut();
+        responder.refresh();
+        let length = responder.respond(message, self.client, &mut output[..usize::from(u16::MAX)])?;
+        Some(output[..length].to_vec())
+    }
+
+    /// A handshake, which comes before the first message.
+    pub(super) async fn prepare<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        self.begin(Phase::Handshake);
+        let done = self.unless_sent_away(work).await?;
+        self.begin(Phase::Fresh);
+        Ok(done)
+    }
+
+    pub(super) async fn unless_sent_away<T>(
+        &self,
+        work: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<T> {
+        let mut work = std::pin::pin!(work);
+        poll_fn(|context| match self.has_to_go(context) {
+            true => Poll::Ready(Err(sent_away())),
+            false => work.as_mut().poll(context),
+        })
+        .await
+    }
+}
+
+fn sent_away() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "it was sent away")
+}
+
+async fn accept<R, S, F>(entrance: Rc<(tokio::net::TcpListener, Vec<IpNetwork>)>, door: Rc<Door<R>>, serve: S)
+where
+    R: Responder + 'static,
+    S: Fn(TcpStream, Guest<R>) -> F + Clone + 'static,
+    F: Future<Output = io::Result<()>> + 'static,
+{
+    let (listener, proxy_from) = &*entrance;
+    let mut failures = 0;
     loop {
         match listener.accept().await {
-            Ok((stream, client)) => {
-                if let Some(admitted) = door.admit(client.ip()) {
-                    tokio::task::spawn_local(async move {
-                        if let Err(error) = serve_connection(stream, client.ip(), &admitted.door).await {
-                            debug!("a connection from {client} ended: {error}");
-                        }
-                    });
-                } else {
-                    debug!("no room for a connection from {client}");
+            Ok((stream, peer)) => {
+                failures = 0;
+                let is_proxy = proxy::is_listed(proxy_from, peer.ip());
+                let Some((room, evicted)) = door.admit((!is_proxy).then_some(peer.ip())) else {
+                    debug!("no room for a connection from {peer}");
+                    continue;
+                };
+                let guest = Guest { room, client: peer.ip(), refuses_header: !proxy_from.is_empty() };
+                let serve = serve.clone();
+                spawn_local(async move {
+                    if let Err(error) = welcome(stream, guest, is_proxy, serve).await {
+                        debug!("a connection from {peer} ended: {error}");
+                    }
+                });
+                // Whoever was told to go gives its descriptor back before the next one is taken.
+                if evicted {
+                    yield_now().await;
                 }
             }
             Err(error) => {
                 debug!("no connection was accepted: {error}");
-                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
-                {
+                failures += 1;
+                // Whatever it is, it is no reason to stop listening.
+                if !is_of_one_connection(&error) || failures > FAILURES_IN_A_ROW {
+                    door.counters.add(Count::AcceptFailures);
                     tokio::time::sleep(BACK_OFF).await;
                 }
             }
@@ -176,32 +382,588 @@ async fn accept<R: Responder + 'static>(listener: tokio::net::TcpListener, door:
     }
 }
 
-async fn serve_connection<R: Responder>(
+/// Trouble of the connection that was to be accepted, which is gone with it (accept(2): "treat them like EAGAIN by
+/// retrying"); not of this machine, such as EMFILE, ENFILE, ENOBUFS and ENOMEM.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use nix::libc;
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::ECONNRESET
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::EPERM
+                | libc::EINTR
+                | libc::ETIMEDOUT
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::ENONET
+        )
+    )
+}
+
+/// Hears whom a proxy speaks for, and serves.
+async fn welcome<R, S, F>(
     mut stream: TcpStream,
-    client: IpAddr,
-    door: &Door<R>,
-) -> io::Result<()> {
+    mut guest: Guest<R>,
+    is_proxy: bool,
+    serve: S,
+) -> io::Result<()>
+where
+    R: Responder + 'static,
+    S: Fn(TcpStream, Guest<R>) -> F,
+    F: Future<Output = io::Result<()>>,
+{
     stream.set_nodelay(true)?;
-    let mut message = Vec::new();
-    loop {
-        let mut first = [0];
-        if timeout(door.limits.idle, stream.read(&mut first)).await?? == 0 {
-            return Ok(());
+    if is_proxy {
+        guest.begin(Phase::Message);
+        let source = guest.unless_sent_away(read_header(&mut stream)).await;
+        if source.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+            guest.room.door.counters.add(Count::ProxyRefused);
         }
-        timeout(door.limits.message, read_message(&mut stream, first[0], &mut message)).await??;
-        // No answer to a message that is none: what follows it in the stream cannot be trusted either.
-        let Some(response) = door.respond(&message, client) else { return Ok(()) };
-        timeout(door.limits.message, stream.write_all(&response)).await??;
+        guest.client = source?.unwrap_or(guest.client);
+        let named = guest.room.door.connections.borrow_mut().name(guest.room.key, guest.client);
+        if named.is_err() {
+            guest.room.door.counters.add(Count::Refused);
+            return Err(io::Error::other(format!("no room for {}", guest.client)));
+        }
+        guest.begin(Phase::Fresh);
+    }
+    serve(stream, guest).await
+}
+
+/// Reads a header of the PROXY protocol and not an octet more: what follows may be a TLS handshake.
+async fn read_header(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
+    let mut bytes = [0; proxy::LONGEST];
+    let mut have = 0;
+    loop {
+        match proxy::read(&bytes[..have]) {
+            Header::Complete { source, .. } => return Ok(source),
+            Header::Refused => return Err(io::Error::new(io::ErrorKind::InvalidData, "no PROXY header")),
+            Header::Incomplete { missing } => {
+                let count = stream.read(&mut bytes[have..have + missing]).await?;
+                if count == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                have += count;
+            }
+        }
     }
 }
 
-/// A message whose length begins with `first`. Memory grows with what comes, not with what is announced.
-async fn read_message(stream: &mut TcpStream, first: u8, message: &mut Vec<u8>) -> io::Result<()> {
-    let length = u16::from_be_bytes([first, stream.read_u8().await?]);
-    message.clear();
-    stream.take(u64::from(length)).read_to_end(message).await?;
-    if message.len() < usize::from(length) {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+/// What happened to a stream.
+enum Event {
+    /// So many octets are in the shared buffer; 0 is the end.
+    Read(usize),
+    /// The client took something.
+    Written,
+}
+
+/// Answers what comes over a stream until it ends, or has to.
+pub(super) async fn serve_connection<R: Responder>(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    guest: &Guest<R>,
+) -> io::Result<()> {
+    let door = &*guest.room.door;
+    let mut connection = Connection::new(guest);
+    let mut is_open = true;
+    let mut in_a_row = 0;
+    while is_open || connection.output.is_waiting() {
+        let event = poll_fn(|context| {
+            if guest.has_to_go(context) {
+                return Poll::Ready(Err(sent_away()));
+            }
+            if connection.output.is_waiting()
+                && let Poll::Ready(written) = connection.output.poll_write(context, &mut stream)
+            {
+                return Poll::Ready(written.map(|()| Event::Written));
+            }
+            if is_open {
+                let input = &mut door.buffers.borrow_mut().input;
+                let mut buffer = ReadBuf::new(input);
+                let read = Pin::new(&mut stream).poll_read(context, &mut buffer);
+                return read.map_ok(|()| Event::Read(buffer.filled().len()));
+            }
+            Poll::Pending
+        })
+        .await?;
+        match event {
+            // Whoever has nothing more to ask still wants the answers.
+            Event::Read(0) => is_open = false,
+            Event::Read(length) => {
+                // From here to the write nothing is waited for: the shared buffers are this connection's.
+                let heard = connection.hear(length)?;
+                is_open = heard.goes_on;
+                poll_fn(|context| {
+                    let output = &door.buffers.borrow().output[..heard.to_write];
+                    Poll::Ready(connection.output.write_now(context, &mut stream, output))
+                })
+                .await?;
+                connection.tell_phase(heard.is_whole);
+                in_a_row += length;
+                if in_a_row >= TURN {
+                    in_a_row = 0;
+                    yield_now().await;
+                }
+            }
+            Event::Written => connection.tell_phase(false),
+        }
     }
     Ok(())
+}
+
+/// What became of one read.
+struct Heard {
+    /// Octets of responses in the shared buffer.
+    to_write: usize,
+    /// At least one message came to its end.
+    is_whole: bool,
+    /// False after a message that gets no answer: what follows it in the stream cannot be trusted either.
+    goes_on: bool,
+}
+
+struct Connection<'a, R: Responder> {
+    guest: &'a Guest<R>,
+    /// The beginning of a message. Memory grows with what comes, not with what is announced, and goes with the message.
+    partial: Vec<u8>,
+    output: Output<'a, R>,
+    phase: Phase,
+    /// The stream may yet turn out to begin with a PROXY header that must not be.
+    may_be_header: bool,
+}
+
+impl<'a, R: Responder> Connection<'a, R> {
+    fn new(guest: &'a Guest<R>) -> Self {
+        Connection {
+            guest,
+            partial: Vec::new(),
+            output: Output {
+                door: &guest.room.door,
+                waiting: Vec::new(),
+                taken: 0,
+                since_told: 0,
+                is_unflushed: false,
+            },
+            phase: Phase::Fresh,
+            may_be_header: guest.refuses_header,
+        }
+    }
+
+    /// Answers what is whole of what came.
+    fn hear(&mut self, length: usize) -> io::Result<Heard> {
+        let door = &*self.guest.room.door;
+        let Buffers { input, output } = &mut *door.buffers.borrow_mut();
+        let had_partial = !self.partial.is_empty();
+        if had_partial {
+            grow(&mut self.partial, length);
+            self.partial.extend_from_slice(&input[..length]);
+        }
+        let all = if had_partial { &self.partial[..] } else { &input[..length] };
+        if self.may_be_header {
+            let is_header = proxy::is_header(all);
+            if is_header == Some(true) {
+                door.counters.add(Count::ProxyRefused);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a PROXY header that must not be"));
+            }
+            self.may_be_header = is_header.is_none();
+        }
+        let mut responder = door.responder.borrow_mut();
+        responder.refresh();
+        let mut heard = Heard { to_write: 0, is_whole: false, goes_on: true };
+        let mut rest = all;
+        while let Some((message, behind)) = split_frame(rest) {
+            rest = behind;
+            heard.is_whole = true;
+            if heard.to_write + LONGEST_FRAME > output.len() {
+                self.output.wait(&output[..heard.to_write])?;
+                heard.to_write = 0;
+            }
+            let (framed, room) = output[heard.to_write..heard.to_write + LONGEST_FRAME].split_at_mut(2);
+            let Some(length) = responder.respond(message, self.guest.client, room) else {
+                heard.goes_on = false;
+                rest = &[];
+                break;
+            };
+            framed.copy_from_slice(&(length as u16).to_be_bytes());
+            heard.to_write += 2 + length;
+        }
+        if !had_partial || heard.is_whole {
+            self.partial = rest.to_vec();
+        }
+        Ok(heard)
+    }
+
+    /// Tells what it is doing now, and so for how long it may. Half a message does not get younger by more of it.
+    fn tell_phase(&mut self, is_whole: bool) {
+        let phase = match (self.output.is_waiting(), self.partial.is_empty()) {
+            (true, _) => Phase::Output,
+            (false, false) => Phase::Message,
+            (false, true) => Phase::Idle,
+        };
+        let begins = match phase {
+            Phase::Output => self.output.since_told >= LONGEST_FRAME,
+            _ => is_whole,
+        };
+        if begins || phase != self.phase {
+            self.phase = phase;
+            self.output.since_told = 0;
+            self.guest.begin(phase);
+        }
+    }
+}
+
+/// A length and its message, and what is behind it.
+fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+}
+
+/// Twice as large each time, but not twice the message.
+fn grow(partial: &mut Vec<u8>, by: usize) {
+    let announced = match partial[..] {
+        [high, low, ..] => 2 + usize::from(u16::from_be_bytes([high, low])),
+        _ => 0,
+    };
+    let needed = partial.len() + by;
+    if needed > partial.capacity() {
+        let wanted = (2 * partial.len()).min(announced).max(needed);
+        partial.reserve_exact(wanted - partial.len());
+    }
+}
+
+/// Responses that could not be sent yet, since the client takes them too slowly.
+struct Output<'a, R: Responder> {
+    door: &'a Door<R>,
+    waiting: Vec<u8>,
+    /// Of those, as many are sent.
+    taken: usize,
+    /// Octets that were sent since it was last told that it goes on.
+    since_told: usize,
+    /// What a stream may keep to itself: TLS does.
+    is_unflushed: bool,
+}
+
+impl<R: Responder> Output<'_, R> {
+    fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty() || self.is_unflushed
+    }
+
+    /// Sends as much as goes without waiting; the rest waits.
+    fn write_now(
+        &mut self,
+        context: &mut Context<'_>,
+        stream: &mut (impl AsyncWrite + Unpin),
+        mut octets: &[u8],
+    ) -> io::Result<()> {
+        while self.waiting.is_empty() && !octets.is_empty() {
+            match Pin::new(&mut *stream).poll_write(context, octets) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(written) => octets = &octets[written?..],
+            }
+            self.is_unflushed = true;
+        }
+        if self.waiting.is_empty() && octets.is_empty() && self.is_unflushed {
+            match Pin::new(stream).poll_flush(context) {
+                Poll::Pending => {}
+                Poll::Ready(flushed) => {
+                    flushed?;
+                    self.is_unflushed = false;
+                }
+            }
+        }
+        self.wait(octets)
+    }
+
+    /// Keeps what cannot be sent, within limits: whoever asks and does not listen wants nothing but our memory.
+    fn wait(&mut self, octets: &[u8]) -> io::Result<()> {
+        if octets.is_empty() {
+            return Ok(());
+        }
+        let Door { limits, unread, counters, .. } = self.door;
+        let of_all = unread.get() + octets.len();
+        if self.waiting.len() - self.taken + octets.len() > limits.unread || of_all > limits.unread_in_all {
+            counters.add(Count::CutOffUnread);
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "too much was not taken"));
+        }
+        unread.set(of_all);
+        if self.taken > self.waiting.len() / 2 {
+            self.waiting.drain(..self.taken);
+            self.taken = 0;
+        }
+        self.waiting.extend_from_slice(octets);
+        Ok(())
+    }
+
+    /// Ready when something of it was sent.
+    fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        stream: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<()>> {
+        let mut has_written = false;
+        while self.taken < self.waiting.len() {
+            match Pin::new(&mut *stream).poll_write(context, &self.waiting[self.taken..]) {
+                Poll::Pending if has_written => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => {
+                    self.taken += count;
+                    self.since_told += count;
+                    self.door.unread.set(self.door.unread.get() - count);
+                    self.is_unflushed = true;
+                    has_written = true;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+        self.waiting = Vec::new();
+        self.taken = 0;
+        match Pin::new(stream).poll_flush(context) {
+            Poll::Pending if has_written => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(flushed) => {
+                self.is_unflushed = false;
+                Poll::Ready(flushed)
+            }
+        }
+    }
+}
+
+impl<R: Responder> Drop for Output<'_, R> {
+    fn drop(&mut self) {
+        let left = self.waiting.len() - self.taken;
+        self.door.unread.set(self.door.unread.get() - left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream as Client;
+    use std::thread;
+
+    use proptest::prelude::*;
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// Answers a message with itself, and as many octets more as its second octet says in KiB. Some messages it cannot stand,
+    /// some it does not answer, and sometimes it fails for no reason.
+    #[derive(Default)]
+    struct Echo {
+        fails_to_refresh: u32,
+        refreshed: u32,
+    }
+
+    impl Responder for Echo {
+        fn respond(&mut self, message: &[u8], _client: IpAddr, out: &mut [u8]) -> Option<usize> {
+            assert_ne!(message, b"boom");
+            let more = usize::from(*message.get(1)?) << 10;
+            out[..message.len()].copy_from_slice(message);
+            Some(message.len() + more)
+        }
+
+        fn refresh(&mut self) {
+            self.refreshed += 1;
+            assert_ne!(self.refreshed, self.fails_to_refresh, "no clock");
+        }
+    }
+
+    const SOMEBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn guest(limits: Limits) -> Guest<Echo> {
+        let door = Door::new(Echo::default(), limits, Arc::default());
+        let (room, _) = door.admit(Some(SOMEBODY)).expect("there is room");
+        Guest { room, client: SOMEBODY, refuses_header: false }
+    }
+
+    fn framed(message: &[u8]) -> Vec<u8> {
+        [&(message.len() as u16).to_be_bytes()[..], message].concat()
+    }
+
+    /// Hears octets as if one read had brought them; what is to be written, and whether it goes on.
+    fn hear(connection: &mut Connection<'_, Echo>, octets: &[u8]) -> (Vec<u8>, bool) {
+        let door = Rc::clone(&connection.guest.room.door);
+        door.buffers.borrow_mut().input[..octets.len()].copy_from_slice(octets);
+        let heard = connection.hear(octets.len()).expect("it is within limits");
+        let mut output = std::mem::take(&mut connection.output.waiting);
+        door.unread.set(0);
+        output.extend_from_slice(&door.buffers.borrow().output[..heard.to_write]);
+        (output, heard.goes_on)
+    }
+
+    #[test]
+    fn memory_goes_with_the_message() {
+        let guest = guest(Limits::default());
+        let mut connection = Connection::new(&guest);
+        let long = framed(&[0; 65_535]);
+        let (last, rest) = long.split_last().expect("it is not empty");
+        let mut most = 0;
+        for part in rest.chunks(1400) {
+            assert!(hear(&mut connection, part).0.is_empty());
+            most = most.max(connection.partial.capacity());
+        }
+        assert!((65_000..=LONGEST_FRAME).contains(&most), "{most}");
+        assert_eq!(hear(&mut connection, &[*last]), (long, true));
+        assert_eq!(connection.partial.capacity(), 0);
+    }
+
+    #[test]
+    fn a_message_without_an_answer_is_the_last() {
+        let guest = guest(Limits::default());
+        let mut connection = Connection::new(&guest);
+        let stream = [framed(&[0, 0]), framed(&[]), framed(&[0, 0])].concat();
+        assert_eq!(hear(&mut connection, &stream), (framed(&[0, 0]), false));
+    }
+
+    proptest! {
+        /// Wherever a stream is cut into reads, the responses are the same.
+        #[test]
+        fn pieces_are_as_good_as_the_whole(
+            messages in prop::collection::vec((2..300_usize, 0..64_u8), 1..12),
+            cuts in prop::collection::vec(1..400_usize, 1..20),
+        ) {
+            let mut stream = Vec::new();
+            let mut expected = Vec::new();
+            for (length, more) in messages {
+                let mut message = vec![0xab; length];
+                message[1] = more;
+                stream.extend(framed(&message));
+                let response_length = length + (usize::from(more) << 10);
+                expected.push((response_length, message));
+            }
+            let guest = guest(Limits::default());
+            let mut connection = Connection::new(&guest);
+            let mut output = Vec::new();
+            let mut rest = &stream[..];
+            for cut in cuts.into_iter().cycle() {
+                let (part, behind) = rest.split_at(cut.min(rest.len()));
+                rest = behind;
+                let (more, goes_on) = hear(&mut connection, part);
+                prop_assert!(goes_on);
+                output.extend(more);
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            let mut rest = &output[..];
+            for (length, message) in expected {
+                let (response, behind) = split_frame(rest).expect("a response");
+                prop_assert_eq!(response.len(), length);
+                prop_assert_eq!(&response[..message.len()], &message[..]);
+                rest = behind;
+            }
+            prop_assert!(rest.is_empty() && connection.partial.is_empty());
+        }
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        LocalSet::new().block_on(&runtime, future)
+    }
+
+    /// Any stream will do, and one that takes little at a time: what TLS is.
+    #[test]
+    fn a_narrow_stream_gets_everything() {
+        run(async {
+            let (mut ours, theirs) = duplex(100);
+            let guest = guest(Limits::default());
+            let door = Rc::clone(&guest.room.door);
+            let served = spawn_local(async move { serve_connection(theirs, &guest).await });
+            let query = framed(&[7, 1, 2, 3]);
+            ours.write_all(&query.repeat(50)).await.expect("it is taken");
+            ours.shutdown().await.expect("it is open");
+            let mut response = Vec::new();
+            ours.read_to_end(&mut response).await.expect("it is sent");
+            assert_eq!(response.len(), 50 * (2 + 4 + 1024));
+            served.await.expect("no panic").expect("it ends in good order");
+            assert_eq!(door.unread.get(), 0);
+            assert_eq!(door.counters.get(Count::Connections), 0);
+        });
+    }
+
+    #[test]
+    fn whoever_asks_and_does_not_read_holds_no_more_than_the_limit() {
+        run(async {
+            for (limits, most) in [
+                (Limits { unread: 300_000, ..Limits::default() }, 300_000),
+                (Limits { unread_in_all: 200_000, ..Limits::default() }, 200_000),
+            ] {
+                let (mut ours, theirs) = duplex(4096);
+                let guest = guest(limits);
+                let door = Rc::clone(&guest.room.door);
+                let served = spawn_local(async move { serve_connection(theirs, &guest).await });
+                let mut asked = 0;
+                while ours.write_all(&framed(&[0, 50])).await.is_ok() {
+                    assert!(door.unread.get() <= most);
+                    asked += 1;
+                    assert!(asked < 1000, "it is never cut off");
+                    yield_now().await;
+                }
+                assert!(served.await.expect("no panic").is_err());
+                assert_eq!((door.unread.get(), door.counters.get(Count::CutOffUnread)), (0, 1));
+            }
+        });
+    }
+
+    /// A server on a thread of its own.
+    fn start(responder: Echo) -> (SocketAddr, Arc<Counters>, watch::Sender<bool>, thread::JoinHandle<()>) {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let entrances = vec![Entrance { listener, proxy_from: Vec::new() }];
+        let counters = Arc::<Counters>::default();
+        let (stop, stopped) = watch::channel(false);
+        let counted = Arc::clone(&counters);
+        let thread = thread::spawn(move || {
+            serve(entrances, responder, Limits::default(), counted, stopped).expect("it runs");
+        });
+        (address, counters, stop, thread)
+    }
+
+    fn exchange(client: &mut Client, message: &[u8]) -> io::Result<Vec<u8>> {
+        client.set_read_timeout(Some(Duration::from_secs(20)))?;
+        client.write_all(&framed(message))?;
+        let mut response = vec![0; 2 + message.len()];
+        client.read_exact(&mut response)?;
+        Ok(response)
+    }
+
+    #[test]
+    fn a_panic_costs_its_own_connection() {
+        let (address, counters, stop, thread) = start(Echo::default());
+        let mut other = Client::connect(address).expect("a connection");
+        exchange(&mut other, &[1, 0]).expect("an answer");
+        for panics in 1..4 {
+            let mut client = Client::connect(address).expect("a connection");
+            assert!(exchange(&mut client, b"boom").is_err());
+            assert_eq!(exchange(&mut other, &[2, 0]).expect("an answer"), framed(&[2, 0]));
+            assert_eq!(counters.get(Count::Panics), panics);
+        }
+        assert_eq!((counters.get(Count::Connections), counters.get(Count::Accepted)), (1, 4));
+        stop.send(true).expect("it runs");
+        thread.join().expect("no panic of the thread");
+    }
+
+    /// Its third look at the clock is that of the loop that all hangs on.
+    #[test]
+    fn a_panic_of_the_loop_costs_nobody_a_connection() {
+        let (address, counters, stop, thread) = start(Echo { fails_to_refresh: 3, ..Echo::default() });
+        let mut client = Client::connect(address).expect("a connection");
+        exchange(&mut client, &[1, 0]).expect("an answer");
+        let end = Instant::now() + Duration::from_secs(20);
+        while counters.get(Count::Panics) == 0 {
+            assert!(Instant::now() < end, "it never fails");
+            thread::sleep(Duration::from_millis(5));
+        }
+        exchange(&mut client, &[2, 0]).expect("an answer on the same connection");
+        let mut another = Client::connect(address).expect("a connection");
+        exchange(&mut another, &[3, 0]).expect("an answer on a new one");
+        assert_eq!(counters.get(Count::Panics), 1);
+        stop.send(true).expect("it runs");
+        thread.join().expect("no panic of the thread");
+    }
 }

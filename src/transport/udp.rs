@@ -7,15 +7,17 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrLike,
-    SockaddrStorage, recvmmsg, recvmsg, sendmmsg, sendmsg, setsockopt, sockopt,
+    SockaddrStorage, recvmmsg, sendmmsg, setsockopt, sockopt,
 };
-use socket2::{Protocol, Type};
+use socket2::{Protocol, Socket, Type};
 use tracing::debug;
 
-use super::{Responder, new_socket};
+use super::{Count, Counters, Responder, new_socket, proxy, restart_on_panic};
 
 /// What a crash of one thread can lose; larger batches gain nothing more.
 const BATCH: usize = 32;
@@ -34,15 +36,7 @@ pub fn bind(mut address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>>
     for _ in 0..count {
         let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
         socket.set_reuse_port(true)?;
-        // As much as the kernel allows (net.core.rmem_max).
-        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        socket.set_read_timeout(Some(LOOK_UP))?;
-        if address.ip().is_unspecified() {
-            match address {
-                SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
-                SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
-            }
-        }
+        prepare(&socket, address)?;
         socket.bind(&address.into())?;
         let socket = UdpSocket::from(socket);
         address = socket.local_addr()?;
@@ -51,34 +45,66 @@ pub fn bind(mut address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>>
     Ok(sockets)
 }
 
-/// Answers what comes in at a socket until `stop` is set.
-pub fn serve(socket: &UdpSocket, responder: &mut impl Responder, stop: &AtomicBool) {
-    let is_wildcard = socket.local_addr().is_ok_and(|address| address.ip().is_unspecified());
-    if is_wildcard {
-        serve_one_by_one(socket, responder, stop);
-    } else {
-        serve_batches(socket, responder, stop);
+/// Makes a socket what [`serve`] expects of it; of those that another process bound, too.
+pub fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    // As much as the kernel allows (net.core.rmem_max).
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.set_read_timeout(Some(LOOK_UP))?;
+    if address.ip().is_unspecified() {
+        match address {
+            SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
+            SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+        }
     }
+    Ok(())
 }
 
-fn serve_batches(socket: &UdpSocket, responder: &mut impl Responder, stop: &AtomicBool) {
+/// Answers what comes in at a socket until `stop` is set. Who is listed must put a PROXY header before each message, and
+/// nobody else may.
+pub fn serve(
+    socket: &UdpSocket,
+    proxy_from: &[IpNetwork],
+    responder: &mut impl Responder,
+    counters: &Counters,
+    stop: &AtomicBool,
+) {
+    restart_on_panic("UDP", counters, || serve_batches(socket, proxy_from, responder, counters, stop));
+}
+
+fn serve_batches(
+    socket: &UdpSocket,
+    proxy_from: &[IpNetwork],
+    responder: &mut impl Responder,
+    counters: &Counters,
+    stop: &AtomicBool,
+) {
     let fd = socket.as_raw_fd();
+    let local = socket.local_addr().map(|address| address.ip());
+    let wildcard = local.ok().filter(IpAddr::is_unspecified);
     let mut queries = vec![[0_u8; LONGEST_QUERY]; BATCH];
     let mut responses = vec![[0_u8; LONGEST_RESPONSE]; BATCH];
-    let mut received = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
-    let mut sending = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
+    let mut receiving = new_headers(wildcard);
+    let mut sending = Sending { plain: new_headers(None), from: new_headers(wildcard) };
     while !stop.load(Ordering::Relaxed) {
-        let mut arrivals = [(0, None); BATCH];
+        let mut arrivals = [Arrival::default(); BATCH];
+        let mut is_worn = false;
         let count = {
             let mut queries = queries.iter_mut();
             let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = std::array::from_fn(|_| {
                 [IoSliceMut::new(queries.next().map(<[u8; LONGEST_QUERY]>::as_mut_slice).unwrap_or_default())]
             });
-            match recvmmsg(fd, &mut received, &mut slices, MsgFlags::MSG_WAITFORONE, None) {
+            match recvmmsg(fd, &mut receiving, &mut slices, MsgFlags::MSG_WAITFORONE, None) {
                 Ok(messages) => {
                     let mut count = 0;
                     for message in messages {
-                        arrivals[count] = (message.bytes, message.address);
+                        let from = match wildcard {
+                            None => None,
+                            Some(_) => {
+                                message.cmsgs().ok().and_then(|mut all| all.find_map(|one| came_to(&one)))
+                            }
+                        };
+                        is_worn |= wildcard.is_some() && from.is_none();
+                        arrivals[count] = Arrival { length: message.bytes, peer: message.address, from };
                         count += 1;
                     }
                     count
@@ -89,117 +115,180 @@ fn serve_batches(socket: &UdpSocket, responder: &mut impl Responder, stop: &Atom
                 }
             }
         };
+        if is_worn {
+            receiving = new_headers(wildcard);
+        }
         responder.refresh();
-        let mut lengths = [0; BATCH];
-        let mut addresses = [None; BATCH];
+        let (mut lengths, mut peers, mut froms) = ([0; BATCH], [None; BATCH], [None; BATCH]);
         let mut answered = 0;
-        for (query, (length, address)) in queries.iter().zip(arrivals).take(count) {
-            let Some(client) = address.as_ref().and_then(client_of) else { continue };
-            if let Some(length) = responder.respond(&query[..length], client, &mut responses[answered]) {
+        for (query, arrival) in queries.iter().zip(&arrivals).take(count) {
+            let Some(peer) = arrival.peer.as_ref().and_then(client_of) else { continue };
+            let mut message = &query[..arrival.length];
+            let mut client = peer;
+            if !proxy_from.is_empty() {
+                let Some((source, behind)) = read_through_proxy(proxy_from, peer, message) else {
+                    counters.add(Count::ProxyRefused);
+                    continue;
+                };
+                (client, message) = (source, behind);
+            }
+            if let Some(length) = responder.respond(message, client, &mut responses[answered]) {
                 lengths[answered] = length;
-                addresses[answered] = address;
+                // To whom it came from, proxy or not, and without a header: as PowerDNS does, and dnsdist expects.
+                peers[answered] = arrival.peer;
+                froms[answered] = arrival.from;
                 answered += 1;
             }
         }
-        send_all(fd, &mut sending, &responses, &lengths[..answered], &addresses[..answered]);
+        sending.send_all(fd, &responses, &lengths[..answered], &peers[..answered], &froms[..answered]);
     }
 }
 
-fn send_all(
-    fd: i32,
-    headers: &mut MultiHeaders<SockaddrStorage>,
-    responses: &[[u8; LONGEST_RESPONSE]],
-    lengths: &[usize],
-    addresses: &[Option<SockaddrStorage>],
-) {
-    let mut sent = 0;
-    while sent < lengths.len() {
-        let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|index| {
-            let length = lengths.get(sent + index).copied().unwrap_or(0);
-            [IoSlice::new(
-                responses.get(sent + index).map(|response| &response[..length]).unwrap_or_default(),
-            )]
-        });
-        let left = lengths.len() - sent;
-        match sendmmsg(fd, headers, &slices[..left], &addresses[sent..], [], MsgFlags::empty()) {
-            Ok(done) => sent += done.count().max(1),
-            // The first of them cannot be sent (no route, a firewall): the others can.
-            Err(error) => {
-                debug!("a response was not sent: {error}");
-                sent += 1;
-            }
-        }
-    }
+/// Who asks, and what; none where a header is missing or must not be.
+fn read_through_proxy<'a>(
+    proxy_from: &[IpNetwork],
+    peer: IpAddr,
+    message: &'a [u8],
+) -> Option<(IpAddr, &'a [u8])> {
+    let is_header = |bytes: &[u8]| proxy::is_header(bytes) == Some(true);
+    let (source, message) = match proxy::is_listed(proxy_from, peer) {
+        true => proxy::read_datagram(message)?,
+        false => (None, message),
+    };
+    // From those who are not listed any, from the others a second one.
+    (!is_header(message)).then_some((source.unwrap_or(peer), message))
 }
 
-/// At a wildcard address each response must leave from the address that its query came to, else the asker does not take
-/// it. That goes one message at a time; whoever needs speed names the addresses.
-fn serve_one_by_one(socket: &UdpSocket, responder: &mut impl Responder, stop: &AtomicBool) {
-    let fd = socket.as_raw_fd();
-    let mut query = [0; LONGEST_QUERY];
-    let mut response = [0; LONGEST_RESPONSE];
-    let mut control = nix::cmsg_space!(nix::libc::in6_pktinfo, nix::libc::in_pktinfo);
-    while !stop.load(Ordering::Relaxed) {
-        let (length, address, arrived_at) = {
-            let mut slices = [IoSliceMut::new(&mut query)];
-            match recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut control), MsgFlags::empty()) {
-                Ok(message) => {
-                    let arrived_at = message
-                        .cmsgs()
-                        .ok()
-                        .and_then(|mut messages| messages.find_map(|message| packet_info(&message)));
-                    (message.bytes, message.address, arrived_at)
-                }
-                Err(error) => {
-                    wait_after(error, responder);
-                    continue;
-                }
-            }
-        };
-        let Some(client) = address.as_ref().and_then(client_of) else { continue };
-        responder.refresh();
-        let Some(length) = responder.respond(&query[..length], client, &mut response) else { continue };
-        let slices = [IoSlice::new(&response[..length])];
-        let result = match &arrived_at {
-            Some(PacketInfo::V4(info)) => {
-                let control = [ControlMessage::Ipv4PacketInfo(info)];
-                sendmsg(fd, &slices, &control, MsgFlags::empty(), address.as_ref())
-            }
-            Some(PacketInfo::V6(info)) => {
-                let control = [ControlMessage::Ipv6PacketInfo(info)];
-                sendmsg(fd, &slices, &control, MsgFlags::empty(), address.as_ref())
-            }
-            None => sendmsg(fd, &slices, &[], MsgFlags::empty(), address.as_ref()),
-        };
-        if let Err(error) = result {
-            debug!("a response was not sent: {error}");
-        }
-    }
+/// One that came.
+#[derive(Clone, Copy, Default)]
+struct Arrival {
+    length: usize,
+    peer: Option<SockaddrStorage>,
+    from: Option<Local>,
 }
 
-/// The address that a query came to, as the one that its response leaves from.
-enum PacketInfo {
-    V4(nix::libc::in_pktinfo),
-    V6(nix::libc::in6_pktinfo),
+/// The address that a query came to, and so the one that its response has to leave from: else the asker does not take it.
+/// Known and needed only at a wildcard address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Local {
+    V4(u32),
+    /// With the interface, for an address that means something only there.
+    V6([u8; 16], u32),
 }
 
-fn packet_info(message: &ControlMessageOwned) -> Option<PacketInfo> {
+fn came_to(message: &ControlMessageOwned) -> Option<Local> {
     match *message {
-        ControlMessageOwned::Ipv4PacketInfo(mut info) => {
-            // The route decides on the interface; ipi_addr is what the header said, ipi_spec_dst where it leaves from.
-            info.ipi_ifindex = 0;
-            info.ipi_spec_dst = info.ipi_addr;
-            Some(PacketInfo::V4(info))
-        }
-        ControlMessageOwned::Ipv6PacketInfo(mut info) => {
-            // Likewise, but a link-local address means something only on its link.
-            let is_link_local = Ipv6Addr::from(info.ipi6_addr.s6_addr).is_unicast_link_local();
-            if !is_link_local {
-                info.ipi6_ifindex = 0;
-            }
-            Some(PacketInfo::V6(info))
+        // What the header said. The route decides on the interface.
+        ControlMessageOwned::Ipv4PacketInfo(info) => Some(Local::V4(info.ipi_addr.s_addr)),
+        ControlMessageOwned::Ipv6PacketInfo(info) => {
+            let address = info.ipi6_addr.s6_addr;
+            let is_link_local = Ipv6Addr::from(address).is_unicast_link_local();
+            Some(Local::V6(address, if is_link_local { info.ipi6_ifindex } else { 0 }))
         }
         _ => None,
+    }
+}
+
+/// Headers of a batch, with room for exactly the control message that a wildcard socket has and no other.
+///
+/// nix sets the room of control messages here and never again, while the kernel leaves what it used of it: each batch
+/// finds the room that the one before needed. That is the same for every datagram, since IP_PKTINFO comes with each and
+/// nothing else does; should one come without all the same, its headers are made anew. For what goes out the room must be
+/// the message and nothing more, or the kernel would read on behind it.
+fn new_headers(wildcard: Option<IpAddr>) -> MultiHeaders<SockaddrStorage> {
+    let control = wildcard.map(|address| match address {
+        IpAddr::V4(_) => nix::cmsg_space!(libc::in_pktinfo),
+        IpAddr::V6(_) => nix::cmsg_space!(libc::in6_pktinfo),
+    });
+    MultiHeaders::preallocate(BATCH, control)
+}
+
+/// Headers for what goes out.
+struct Sending {
+    plain: MultiHeaders<SockaddrStorage>,
+    /// With room for an address to leave from.
+    from: MultiHeaders<SockaddrStorage>,
+}
+
+impl Sending {
+    /// All that leave from one address go with one call; in most batches that is all.
+    fn send_all(
+        &mut self,
+        fd: i32,
+        buffers: &[[u8; LONGEST_RESPONSE]],
+        lengths: &[usize],
+        peers: &[Option<SockaddrStorage>],
+        froms: &[Option<Local>],
+    ) {
+        let Some(first) = froms.first() else { return };
+        let response = |index: usize| {
+            let length = lengths.get(index).copied().unwrap_or(0);
+            [IoSlice::new(buffers.get(index).map(|buffer| &buffer[..length]).unwrap_or_default())]
+        };
+        if froms.iter().all(|from| from == first) {
+            let slices: [_; BATCH] = std::array::from_fn(response);
+            return self.send(fd, *first, &slices[..lengths.len()], peers);
+        }
+        let mut is_sent = [false; BATCH];
+        while let Some(first) = is_sent[..froms.len()].iter().position(|is_sent| !is_sent) {
+            let mut slices = [[IoSlice::new(&[])]; BATCH];
+            let mut some_peers = [None; BATCH];
+            let mut count = 0;
+            for index in first..froms.len() {
+                if !is_sent[index] && froms[index] == froms[first] {
+                    is_sent[index] = true;
+                    slices[count] = response(index);
+                    some_peers[count] = peers[index];
+                    count += 1;
+                }
+            }
+            self.send(fd, froms[first], &slices[..count], &some_peers[..count]);
+        }
+    }
+
+    fn send(
+        &mut self,
+        fd: i32,
+        from: Option<Local>,
+        slices: &[[IoSlice<'_>; 1]],
+        peers: &[Option<SockaddrStorage>],
+    ) {
+        let mut sent = 0;
+        while sent < slices.len() {
+            let (slices, peers) = (&slices[sent..], &peers[sent..]);
+            let result = match from {
+                None => {
+                    sendmmsg(fd, &mut self.plain, slices, peers, [], MsgFlags::empty()).map(Iterator::count)
+                }
+                Some(Local::V4(address)) => {
+                    let info = libc::in_pktinfo {
+                        ipi_ifindex: 0,
+                        ipi_spec_dst: libc::in_addr { s_addr: address },
+                        ipi_addr: libc::in_addr { s_addr: address },
+                    };
+                    let control = [ControlMessage::Ipv4PacketInfo(&info)];
+                    sendmmsg(fd, &mut self.from, slices, peers, control, MsgFlags::empty())
+                        .map(Iterator::count)
+                }
+                Some(Local::V6(address, interface)) => {
+                    let info = libc::in6_pktinfo {
+                        ipi6_addr: libc::in6_addr { s6_addr: address },
+                        ipi6_ifindex: interface,
+                    };
+                    let control = [ControlMessage::Ipv6PacketInfo(&info)];
+                    sendmmsg(fd, &mut self.from, slices, peers, control, MsgFlags::empty())
+                        .map(Iterator::count)
+                }
+            };
+            match result {
+                Ok(done) => sent += done.max(1),
+                // The first of them cannot be sent (no route, a firewall): the others can.
+                Err(error) => {
+                    debug!("a response was not sent: {error}");
+                    sent += 1;
+                }
+            }
+        }
     }
 }
 
@@ -220,5 +309,119 @@ fn wait_after(error: Errno, responder: &mut impl Responder) {
     if !matches!(error, Errno::EAGAIN | Errno::EINTR) {
         debug!("nothing was received: {error}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Answers a message with itself; some it cannot stand.
+    struct Echo;
+
+    impl Responder for Echo {
+        fn respond(&mut self, message: &[u8], _client: IpAddr, out: &mut [u8]) -> Option<usize> {
+            assert_ne!(message, b"boom");
+            out[..message.len()].copy_from_slice(message);
+            Some(message.len())
+        }
+    }
+
+    /// A server on a thread of its own, after something was sent to it: so that it comes in batches.
+    fn with_server(address: &str, send: impl Fn(u16), then: impl Fn(u16)) -> Arc<Counters> {
+        let socket = bind(address.parse().expect("an address"), 1).expect("a port").remove(0);
+        let port = socket.local_addr().expect("it is bound").port();
+        let counters = Arc::<Counters>::default();
+        let stop = Arc::<AtomicBool>::default();
+        send(port);
+        let thread = {
+            let (counters, stop) = (Arc::clone(&counters), Arc::clone(&stop));
+            thread::spawn(move || serve(&socket, &[], &mut Echo, &counters, &stop))
+        };
+        then(port);
+        stop.store(true, Ordering::Relaxed);
+        thread.join().expect("no panic of the thread");
+        counters
+    }
+
+    fn client() -> UdpSocket {
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        client.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out can be set");
+        client
+    }
+
+    #[test]
+    fn at_a_wildcard_address_a_batch_leaves_from_where_each_came_to() {
+        let client = client();
+        // In turn, so that no two neighbours of a batch leave from the same address; several rounds with headers that are
+        // used again.
+        let ask = |port: u16| {
+            for number in 0..100_u8 {
+                client
+                    .send_to(&[number], SocketAddr::from(([127, 0, 0, 1 + number % 7], port)))
+                    .expect("loopback has a route");
+            }
+        };
+        let hear = |port: u16| {
+            for round in 0..4 {
+                let mut seen = [false; 100];
+                for _ in 0..100 {
+                    let mut response = [0; 16];
+                    let (length, from) = client.recv_from(&mut response).expect("a response");
+                    assert_eq!(length, 1);
+                    assert_eq!(from, SocketAddr::from(([127, 0, 0, 1 + response[0] % 7], port)));
+                    seen[usize::from(response[0])] = true;
+                }
+                assert_eq!(seen, [true; 100]);
+                if round < 3 {
+                    ask(port);
+                }
+            }
+        };
+        with_server("0.0.0.0:0", ask, hear);
+    }
+
+    #[test]
+    fn a_panic_costs_its_batch() {
+        let client = client();
+        let send = |port: u16| {
+            for message in [b"one", &b"boom"[..], b"two"] {
+                client.send_to(message, ("127.0.0.1", port)).expect("loopback has a route");
+            }
+        };
+        let counters = with_server("127.0.0.1:0", send, |port| {
+            // What came with the message that did it is lost; what comes later is not.
+            client.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out can be set");
+            let end = Instant::now() + Duration::from_secs(20);
+            let mut response = [0; 16];
+            loop {
+                assert!(Instant::now() < end, "it never goes on");
+                client.send_to(b"later", ("127.0.0.1", port)).expect("loopback has a route");
+                if client.recv(&mut response).is_ok_and(|length| &response[..length] == b"later") {
+                    break;
+                }
+            }
+        });
+        assert_eq!(counters.get(Count::Panics), 1);
+    }
+
+    #[test]
+    fn who_may_send_a_header_and_who_must() {
+        let proxies = ["192.0.2.0/24".parse().expect("a network")];
+        let proxy: IpAddr = [192, 0, 2, 9].into();
+        let other: IpAddr = [198, 51, 100, 9].into();
+        let source = SocketAddr::from(([203, 0, 113, 7], 1));
+        let header = proxy::write(source, source, true);
+        let with_header = [&header[..], b"query"].concat();
+        let read = |peer, message| read_through_proxy(&proxies, peer, message);
+        assert_eq!(read(proxy, &with_header), Some((source.ip(), &b"query"[..])));
+        assert_eq!(read(other, b"query"), Some((other, &b"query"[..])));
+        assert_eq!(read(proxy, b"query"), None);
+        assert_eq!(read(other, &with_header), None);
+        assert_eq!(read(proxy, &[&header[..], &with_header].concat()), None);
     }
 }

@@ -6,9 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use meridian::wire::message::Message;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
-use crate::server::{PATIENCE, Server, ask_tcp, framed, in_words, read_framed, tcp_client};
+use crate::server::{PATIENCE, Server, ask_tcp, ask_udp, framed, in_words, read_framed, tcp_client};
 use crate::world::{self, question, wait_for_answer};
 
 /// Nobody waits for somebody else. (A few milliseconds, on a machine that has nothing else to do.)
@@ -84,13 +85,18 @@ fn whoever_sends_half_a_message_is_cut_off_and_keeps_nobody_waiting() {
     let took = start.elapsed();
     assert!((Duration::from_millis(1500)..Duration::from_secs(4)).contains(&took), "cut off after {took:?}");
     assert_is_answered_at_once(server.at);
+    server.wait_for_status("counted", |status| status["transports"]["tcp"]["cut_off_slow"] == 3);
     server.stop();
 }
 
 /// As one client of many.
 fn connect_from(client: u8, at: SocketAddr) -> TcpStream {
+    connect_from_address([127, 88, 3, client], at)
+}
+
+fn connect_from_address(address: [u8; 4], at: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from(([127, 88, 3, client], 0)).into()).expect("loopback is ours");
+    socket.bind(&SocketAddr::from((address, 0)).into()).expect("loopback is ours");
     socket.connect(&at.into()).expect("a connection");
     socket.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
     socket.into()
@@ -163,6 +169,7 @@ fn whoever_never_reads_is_cut_off_and_keeps_nobody_waiting() {
     let took = start.elapsed();
     assert!(took < Duration::from_secs(8), "cut off after {took:?}");
     assert_is_answered_at_once(server.at);
+    server.wait_for_status("counted", |status| status["transports"]["tcp"]["cut_off_unread"] == 1);
     server.stop();
 }
 
@@ -185,5 +192,120 @@ fn connections_leave_descriptors_for_checks_and_reloads() {
     server.tell(&["reload"]).expect(0);
     let log = server.process.lines()[mark..].join("\n");
     assert!(!log.contains("Too many open files"), "{log}");
+    server.stop();
+}
+
+/// Of this process, which holds both ends of some.
+fn allow_many_descriptors() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the soft limit may be raised");
+}
+
+/// How long the slowest of some queries takes, each over a connection of its own.
+fn slowest_answer(at: SocketAddr) -> Duration {
+    let ask = |number: u8| {
+        let mut stream = connect_from(number, at);
+        let start = Instant::now();
+        stream.write_all(&framed(&version_query())).expect("it is sent");
+        read_framed(&mut stream).expect("an answer");
+        start.elapsed()
+    };
+    (1..=20).map(ask).max().expect("some")
+}
+
+#[test]
+fn a_thousand_half_messages_keep_nobody_waiting() {
+    allow_many_descriptors();
+    let server = Server::start(world::home());
+    let half = &framed(&version_query())[..9];
+    // From one address, of which 64 are let in, and then from a thousand.
+    for from in [|_: u16| [127, 0, 0, 1], |number: u16| [127, 89, (number >> 8) as u8, number as u8]] {
+        let mut held = Vec::new();
+        for number in 1..=1000 {
+            let mut stream = connect_from_address(from(number), server.at);
+            let _ = stream.write_all(half);
+            held.push(stream);
+        }
+        let slowest = slowest_answer(server.at);
+        eprintln!("with 1,000 half messages held, the slowest of 20 answers takes {slowest:?}");
+        assert!(slowest < AT_ONCE, "{slowest:?}");
+    }
+    server.stop();
+}
+
+/// All of the connections that 200 descriptors allow.
+const HOUSE: u8 = 72;
+
+#[test]
+fn when_all_connections_are_taken_the_longest_idle_has_to_go() {
+    let home = world::home();
+    let process = home.spawn_with_descriptors(200, &["serve", "--config", "meridian.yaml"]);
+    let server = Server::of(process, home);
+    let mut open: Vec<TcpStream> = (0..HOUSE)
+        .map(|number| {
+            let mut stream = connect_from(number, server.at);
+            stream.write_all(&framed(&version_query())).expect("it is sent");
+            read_framed(&mut stream).expect("there is room");
+            stream
+        })
+        .collect();
+    // The first is at work again, so that the second is idle for the longest.
+    open[0].write_all(&framed(&version_query())[..5]).expect("it is sent");
+    ask_udp(server.at, &version_query());
+    let mut newcomer = connect_from(200, server.at);
+    newcomer.write_all(&framed(&version_query())).expect("it is sent");
+    read_framed(&mut newcomer).expect("there is room for one more");
+    assert!(is_closed(open[1].read(&mut [0; 16])));
+    open[0].write_all(&framed(&version_query())[5..]).expect("it is sent");
+    read_framed(&mut open[0]).expect("it was not told to go");
+    open[2].write_all(&framed(&version_query())).expect("it is sent");
+    read_framed(&mut open[2]).expect("it was not told to go");
+    let counts = &server.status()["transports"]["tcp"];
+    assert_eq!((&counts["evicted"], &counts["connections"]), (&1.into(), &HOUSE.into()), "{counts}");
+    server.stop();
+}
+
+/// In ticks of 10 ms.
+fn processor_time(server: &Server) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.process.pid())).expect("it runs");
+    let words: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
+    words[11..13].iter().map(|word| word.parse::<u64>().expect("a number")).sum()
+}
+
+fn wait_for_descriptors(server: &Server, is_so: impl Fn(usize) -> bool) {
+    let folder = format!("/proc/{}/fd", server.process.pid());
+    let end = Instant::now() + PATIENCE;
+    while !is_so(std::fs::read_dir(&folder).expect("it runs").count()) {
+        assert!(Instant::now() < end, "never so many descriptors");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// hickory-server burns half a core here, for nothing.
+#[test]
+fn without_descriptors_it_waits_and_goes_on_when_there_are_some() {
+    let home = world::home();
+    let process = home.spawn_with_descriptors(64, &["serve", "--config", "meridian.yaml"]);
+    let server = Server::of(process, home);
+    let control = server.home.path("run/meridian.sock");
+    // Whatever takes them; a flood of TCP is kept from it.
+    let taken: Vec<_> = (0..64).map(|_| std::os::unix::net::UnixStream::connect(&control)).collect();
+    wait_for_descriptors(&server, |count| count == 64);
+    let mut waiting = tcp_client(server.at);
+    waiting.write_all(&framed(&version_query())).expect("the kernel takes it");
+    thread::sleep(Duration::from_millis(300));
+    let before = processor_time(&server);
+    thread::sleep(Duration::from_secs(2));
+    let ticks = processor_time(&server) - before;
+    eprintln!("{ticks} ticks of 200 without descriptors");
+    assert!(ticks <= 10, "{ticks} ticks of 200");
+    assert_eq!(in_words(&ask_udp(server.at, &version_query())), "\"1\"");
+    drop(taken);
+    if let Err(error) = read_framed(&mut waiting) {
+        panic!("it is not accepted when there is room: {error}\n{}", server.process.lines().join("\n"));
+    }
+    wait_for_descriptors(&server, |count| count < 40);
+    let failures = &server.status()["transports"]["tcp"]["accept_failures"];
+    assert!(failures.as_u64().is_some_and(|failures| (1..200).contains(&failures)), "{failures}");
     server.stop();
 }
