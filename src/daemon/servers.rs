@@ -249,8 +249,7 @@ impl Responder for Answerer {
 
     fn refresh(&mut self) {
         self.published.load();
-        self.now_ms =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+        self.now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
     }
 }
 

@@ -1,0 +1,207 @@
+//! Instructions per query, which do not drift as times do: a budget for each kind of answer, and bounds between them.
+//! Needs valgrind. It is run by `.ci/run`, so that no change makes the query path slower unseen.
+
+use std::fmt::Write;
+use std::fs;
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ipnetwork::IpNetwork;
+use meridian::health::board::Board;
+use meridian::nameserver::{Request, Transport, Worker, respond};
+use meridian::reload::Reloader;
+use meridian::snapshot::Snapshot;
+use meridian::wire::message::query;
+use meridian::wire::{Name, Rtype};
+
+#[path = "world/mod.rs"]
+mod world;
+
+/// Tells the child of valgrind from the bench.
+const CHILD: &str = "MERIDIAN_INSTRUCTIONS";
+/// Queries of each kind.
+const COUNT: usize = 2048;
+/// No shape of query costs more than so many times the median of all kinds: a chain of as many CNAMEs as are followed is the worst.
+const WORST_SHAPE: u64 = 12;
+
+/// Who asks for what; `#` in the name is a random label.
+struct Kind {
+    title: &'static str,
+    qname: String,
+    qtype: Rtype,
+    has_subnet: bool,
+    /// Instructions per query that it may take.
+    budget: u64,
+}
+
+fn kinds() -> Vec<Kind> {
+    let kind = |title, qname: &str, qtype, has_subnet, budget| Kind {
+        title,
+        qname: qname.to_owned(),
+        qtype,
+        has_subnet,
+        budget,
+    };
+    vec![
+        kind("steered A, client subnet", "www.example.com.", Rtype::A, true, 3_600),
+        kind("steered A, source address", "www.example.com.", Rtype::A, false, 2_970),
+        kind("steered A below a wildcard", "#.www.example.com.", Rtype::A, true, 4_000),
+        kind("static A", "ns1.example.com.", Rtype::A, false, 2_150),
+        kind("static MX with an address", "example.com.", Rtype::MX, false, 1_880),
+        kind("NODATA", "ns1.example.com.", Rtype::TXT, false, 2_160),
+        kind("NXDOMAIN, random label", "#.example.com.", Rtype::A, false, 2_060),
+        kind("referral with glue", "www.partner.example.com.", Rtype::A, false, 2_450),
+        kind("REFUSED, random label", "#.example.net.", Rtype::A, false, 1_130),
+        kind("ANY", "example.com.", Rtype::ANY, false, 1_860),
+        kind("chain of CNAMEs", "c0.shapes.example.", Rtype::A, false, 25_000),
+        kind("chain of DNAMEs", "x.d0.shapes.example.", Rtype::A, false, 14_150),
+        kind(
+            "NXDOMAIN of 110 labels",
+            &format!("{}#.shapes.example.", "a.".repeat(107)),
+            Rtype::A,
+            false,
+            10_350,
+        ),
+        kind(
+            "wildcard under 60 labels",
+            &format!("#.{}shapes.example.", "w.".repeat(60)),
+            Rtype::A,
+            false,
+            1,
+        ),
+        kind("an RRset that fits into no datagram", "wide.shapes.example.", Rtype::A, false, 17_250),
+    ]
+}
+
+/// Chains as long as anybody would follow them, names as deep as they get.
+fn shapes() -> String {
+    let mut text =
+        String::from("$TTL 60\n@ SOA ns1.example.net. hostmaster 1 2h 1h 2w 60\n@ NS ns1.example.net.\n");
+    for link in 0..40 {
+        let _ = writeln!(text, "c{link} CNAME c{}", link + 1);
+        let _ = writeln!(text, "d{link} DNAME d{}", link + 1);
+    }
+    text.push_str("c40 A 192.0.2.1\nx.d40 A 192.0.2.1\n");
+    let _ = writeln!(text, "*{} A 192.0.2.1", ".w".repeat(60));
+    for host in 0..250 {
+        let _ = writeln!(text, "wide A 192.0.2.{host}");
+    }
+    text
+}
+
+fn open() -> (Snapshot, Board) {
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in ["example.com.yaml", "sites.yaml"] {
+        fs::copy(Path::new("zones").join(file), folder.path().join(file)).expect("the sample");
+    }
+    fs::write(folder.path().join("shapes.example.zone"), shapes()).expect("a zone");
+    let reload = Reloader::new(folder.path(), &[PathBuf::from("geodb")], None).reload(false);
+    let (snapshot, layout) = reload.snapshot.unwrap_or_else(|| panic!("{}", reload.findings));
+    (snapshot, Board::new(layout))
+}
+
+/// valgrind counts from its beginning to its end, and writes a sum each time that it ends.
+#[inline(never)]
+fn answer_all(queries: &[(Vec<u8>, IpAddr)], worker: &mut Worker, snapshot: &Snapshot, board: &Board) {
+    let mut out = [0; 1232];
+    for (bytes, client) in queries {
+        let request = Request { bytes, client: *client, transport: Transport::Udp, now_ms: 0 };
+        black_box(respond(worker, black_box(&request), snapshot, board, &mut out));
+    }
+}
+
+fn play() {
+    let (snapshot, board) = open();
+    let mut worker = Worker::default();
+    let mut numbers = world::Numbers::new(5);
+    let clients = world::v4_addresses(COUNT);
+    for kind in kinds() {
+        let queries: Vec<(Vec<u8>, IpAddr)> = clients
+            .iter()
+            .map(|&client| {
+                let label = format!("{:012x}", numbers.next() >> 16);
+                let name = Name::parse(&kind.qname.replace('#', &label), None).expect("a name");
+                let network = Ipv4Addr::from(u32::from(client) & 0xffff_ff00);
+                let subnet = kind.has_subnet.then(|| IpNetwork::new(network.into(), 24).expect("a subnet"));
+                (query(&name, kind.qtype, subnet), client.into())
+            })
+            .collect();
+        answer_all(&queries, &mut worker, &snapshot, &board);
+    }
+}
+
+/// Instructions per query of each kind.
+fn count() -> Vec<u64> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    let status = Command::new("valgrind")
+        .args([
+            "--tool=callgrind",
+            "--quiet",
+            "--collect-atstart=no",
+            "--toggle-collect=instructions::answer_all",
+        ])
+        .args(["--dump-after=instructions::answer_all"])
+        .arg(format!("--callgrind-out-file={}", out.display()))
+        .arg(std::env::current_exe().expect("this program"))
+        .env(CHILD, "1")
+        .status()
+        .expect("valgrind is installed: apt-get install valgrind");
+    assert!(status.success(), "{status}");
+    (1..=kinds().len())
+        .map(|number| {
+            let path = folder.path().join(format!("out.{number}"));
+            let text =
+                fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let totals = text.lines().find_map(|line| line.strip_prefix("totals: ")).expect("a sum");
+            totals.trim().parse::<u64>().expect("a number") / COUNT as u64
+        })
+        .collect()
+}
+
+fn main() {
+    if std::env::var_os(CHILD).is_some() {
+        return play();
+    }
+    // `cargo test` and `cargo bench --no-run` have no need of it.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let kinds = kinds();
+    let counts = count();
+    let mut failures = String::new();
+    println!("{:40} {:>12} {:>8}", "kind of answer", "instructions", "budget");
+    for (kind, count) in kinds.iter().zip(&counts) {
+        println!("{:40} {count:12} {:8}", kind.title, kind.budget);
+        if *count > kind.budget {
+            let _ = writeln!(failures, "{}: {count} instructions, {} allowed", kind.title, kind.budget);
+        }
+    }
+    let mut sorted = counts.clone();
+    sorted.sort_unstable();
+    let median = sorted[sorted.len() / 2];
+    for (kind, count) in kinds.iter().zip(&counts).filter(|(_, count)| **count > WORST_SHAPE * median) {
+        let _ = writeln!(
+            failures,
+            "{}: {count} instructions are {} times the median",
+            kind.title,
+            count / median
+        );
+    }
+    let of =
+        |title: &str| counts[kinds.iter().position(|kind| kind.title.starts_with(title)).expect("a kind")];
+    let (hit, miss) = (of("static A"), of("NXDOMAIN, random"));
+    println!("random names cost {:.2} times what names that exist do", miss as f64 / hit as f64);
+    if miss * 10 > hit * 12 {
+        let _ = writeln!(
+            failures,
+            "a flood of random names costs {miss}, names that exist {hit}: more than 1.2 times"
+        );
+    }
+    if !failures.is_empty() {
+        eprint!("{failures}");
+        std::process::exit(1);
+    }
+}
