@@ -69,9 +69,9 @@ fn kinds() -> Vec<Kind> {
             &format!("#.{}shapes.example.", "w.".repeat(60)),
             Rtype::A,
             false,
-            1,
+            17_250,
         ),
-        kind("an RRset that fits into no datagram", "wide.shapes.example.", Rtype::A, false, 17_250),
+        kind("an RRset that fits into no datagram", "wide.shapes.example.", Rtype::A, false, 2_040),
     ]
 }
 
