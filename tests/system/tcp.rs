@@ -266,13 +266,6 @@ fn when_all_connections_are_taken_the_longest_idle_has_to_go() {
     server.stop();
 }
 
-/// In ticks of 10 ms.
-fn processor_time(server: &Server) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.process.pid())).expect("it runs");
-    let words: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
-    words[11..13].iter().map(|word| word.parse::<u64>().expect("a number")).sum()
-}
-
 /// What a running process may have from now on.
 fn limit_descriptors(server: &Server, count: u64) -> bool {
     let pid = server.process.pid().to_string();
@@ -280,7 +273,7 @@ fn limit_descriptors(server: &Server, count: u64) -> bool {
     Command::new("prlimit").args(["--pid", &pid, &limit]).status().is_ok_and(|status| status.success())
 }
 
-/// hickory-server burns half a core here, for nothing.
+/// It tries ten times a second, and not without end: hickory-server burns half a core here, for nothing.
 #[test]
 fn without_descriptors_it_waits_and_goes_on_when_there_are_some() {
     let server = Server::start(world::home());
@@ -291,12 +284,8 @@ fn without_descriptors_it_waits_and_goes_on_when_there_are_some() {
     }
     let mut waiting = tcp_client(server.at);
     waiting.write_all(&framed(&version_query())).expect("the kernel takes it");
-    thread::sleep(Duration::from_millis(300));
-    let before = processor_time(&server);
-    thread::sleep(Duration::from_secs(2));
-    let ticks = processor_time(&server) - before;
-    eprintln!("{ticks} ticks of 200 without descriptors");
-    assert!(ticks <= 10, "{ticks} ticks of 200");
+    let since = Instant::now();
+    thread::sleep(Duration::from_secs(1));
     assert_eq!(in_words(&ask_udp(server.at, &version_query())), "\"1\"");
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     assert!(limit_descriptors(&server, hard));
@@ -304,6 +293,10 @@ fn without_descriptors_it_waits_and_goes_on_when_there_are_some() {
         panic!("it is not accepted when there is room: {error}\n{}", server.process.lines().join("\n"));
     }
     let failures = &server.status()["transports"]["tcp"]["accept_failures"];
-    assert!(failures.as_u64().is_some_and(|failures| (1..200).contains(&failures)), "{failures}");
+    let most = since.elapsed().as_millis() as u64 / 100 + 2;
+    assert!(
+        failures.as_u64().is_some_and(|failures| (1..=most).contains(&failures)),
+        "{failures}, {most} at most"
+    );
     server.stop();
 }
