@@ -76,7 +76,10 @@ fn kinds() -> Vec<Kind> {
             17_100,
         ),
         kind("an RRset that fits into no datagram", "wide.shapes.example.", Rtype::A, false, 2_120),
-        Kind { changed: 3, ..kind("www with three octets changed", "www.example.com.", Rtype::A, true, 1_270) },
+        Kind {
+            changed: 3,
+            ..kind("www with three octets changed", "www.example.com.", Rtype::A, true, 1_270)
+        },
     ]
 }
 
