@@ -4,7 +4,7 @@
 //! Landlock or systemd's tools is skipped with a word where they are not.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -84,19 +84,22 @@ fn with_sockets(home: &Home, sockets: Vec<OwnedFd>) -> Command {
     command
 }
 
-/// UDP at one address, as often as systemd is told to with `ReusePort=`.
-fn bind_udp(count: usize) -> (SocketAddr, Vec<UdpSocket>) {
-    let mut at = SocketAddr::from(([127, 0, 0, 1], 0));
-    let bind = |_| {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
-        socket.set_reuse_port(true).unwrap();
-        socket.bind(&at.into()).unwrap();
-        let socket = UdpSocket::from(socket);
-        at = socket.local_addr().unwrap();
-        socket
+/// TCP and UDP at one address, UDP as often as systemd is told to with `ReusePort=`.
+fn bind(count: usize) -> (SocketAddr, Vec<UdpSocket>, TcpListener) {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = tcp.local_addr().unwrap();
+    let bind_udp = |_| {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&at.into())?;
+        Ok(UdpSocket::from(socket))
     };
-    let sockets = (0..count).map(bind).collect();
-    (at, sockets)
+    match (0..count).map(bind_udp).collect::<io::Result<_>>() {
+        Ok(udp) => (at, udp, tcp),
+        // Somebody has that port for UDP; the next one is another.
+        Err(error) if error.kind() == ErrorKind::AddrInUse => bind(count),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 // Sockets that systemd bound.
@@ -104,8 +107,7 @@ fn bind_udp(count: usize) -> (SocketAddr, Vec<UdpSocket>) {
 #[test]
 fn passed_sockets_are_taken_and_what_arrives_without_a_server_waits_for_one() {
     let home = home();
-    let (at, udp) = bind_udp(1);
-    let tcp = TcpListener::bind(at).unwrap();
+    let (at, udp, tcp) = bind(1);
     let stray = UdpSocket::bind("127.0.0.1:0").unwrap();
     home.write("meridian.yaml", format!("listen: \"{at}\"\nworkers: 2\n"));
     let start = || {
@@ -136,9 +138,10 @@ fn passed_sockets_are_taken_and_what_arrives_without_a_server_waits_for_one() {
 #[test]
 fn of_several_passed_sockets_each_is_read() {
     let home = home();
-    let (at, udp) = bind_udp(3);
+    let (at, udp, tcp) = bind(3);
     home.write("meridian.yaml", format!("listen: \"{at}\"\nworkers: 1\n"));
-    let process = Process::spawn(with_sockets(&home, udp.into_iter().map(OwnedFd::from).collect()));
+    let sockets = udp.into_iter().map(OwnedFd::from).chain([tcp.into()]);
+    let process = Process::spawn(with_sockets(&home, sockets.collect()));
     process.wait_for_line(&format!("UDP at {at} was passed by systemd, 3 sockets for 3 threads"));
     process.wait_for_line("ready after ");
     for _ in 0..64 {
@@ -243,10 +246,10 @@ fn the_watchdog_is_not_fed_when_queries_are_not_answered() {
     let home = home();
     let manager = Manager::of(&home);
     // Connected to somebody else, it hears nobody else: a server that is there, and deaf.
-    let (at, udp) = bind_udp(1);
+    let (at, udp, tcp) = bind(1);
     udp[0].connect("127.0.0.1:1").unwrap();
     home.write("meridian.yaml", format!("listen: \"{at}\"\nworkers: 1\n"));
-    let mut command = with_sockets(&home, udp.into_iter().map(OwnedFd::from).collect());
+    let mut command = with_sockets(&home, udp.into_iter().map(OwnedFd::from).chain([tcp.into()]).collect());
     command.env("NOTIFY_SOCKET", &manager.path).env("WATCHDOG_USEC", "300000");
     let process = Process::spawn(command);
     manager.wait_for("READY=1");
