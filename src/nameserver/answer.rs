@@ -273,28 +273,21 @@ fn push_sites(
     response: &mut Response<'_>,
     steered: &SteeredLookup<'_>,
     sites: &Sites,
-    is_shown: impl Fn(&SiteRecord) -> bool,
+    is_shown: impl Fn(&SiteRecord) -> bool + Copy,
     ttl: u32,
     owner: NamePosition,
 ) -> Result<usize, Full> {
     let service = steered.service;
-    let sites = sites.as_slice();
     let mut count = 0;
-    for (number, &site) in sites.iter().enumerate() {
-        for record in service.records(steered.rtype, site).iter().filter(|record| is_shown(record)) {
-            let mut earlier = sites[..number].iter().flat_map(|&site| service.records(steered.rtype, site));
-            if earlier.any(|other| other.is_equal_to(record) && is_shown(other)) {
-                continue;
+    for (site, record) in distinct(sites.as_slice(), |site| service.records(steered.rtype, site), is_shown) {
+        match service.hints(record) {
+            None => response.push_site_record(Section::Answer, service, record, ttl, owner)?,
+            Some(hints) => {
+                let addresses = service.addresses(site).iter().filter(|address| is_shown(address));
+                response.push_hinted_record(service, record, hints, &addresses, ttl, owner)?;
             }
-            match service.hints(record) {
-                None => response.push_site_record(Section::Answer, service, record, ttl, owner)?,
-                Some(hints) => {
-                    let addresses = service.addresses(site).iter().filter(|address| is_shown(address));
-                    response.push_hinted_record(service, record, hints, &addresses, ttl, owner)?;
-                }
-            }
-            count += 1;
         }
+        count += 1;
     }
     Ok(count)
 }
@@ -305,25 +298,34 @@ fn push_addresses(
     response: &mut Response<'_>,
     steered: &SteeredLookup<'_>,
     sites: &Sites,
-    is_shown: impl Fn(&SiteRecord) -> bool,
+    is_shown: impl Fn(&SiteRecord) -> bool + Copy,
     ttl: u32,
     owner: NamePosition,
 ) {
     let service = steered.service;
-    let sites = sites.as_slice();
-    for (number, &site) in sites.iter().enumerate() {
+    let addresses = |site| {
         let mut bindings = service.records(steered.rtype, site).iter();
-        if !bindings.any(|record| service.is_about_its_owner(record)) {
-            continue;
-        }
-        for record in service.addresses(site).iter().filter(|record| is_shown(record)) {
-            let mut earlier = sites[..number].iter().flat_map(|&site| service.addresses(site));
-            if earlier.any(|other| other.is_equal_to(record)) {
-                continue;
-            }
-            if response.push_site_record(Section::Additional, service, record, ttl, owner).is_err() {
-                return;
-            }
+        let is_about_itself = bindings.any(|record| service.is_about_its_owner(record));
+        if is_about_itself { service.addresses(site) } else { &[] }
+    };
+    for (_, record) in distinct(sites.as_slice(), addresses, is_shown) {
+        if response.push_site_record(Section::Additional, service, record, ttl, owner).is_err() {
+            return;
         }
     }
+}
+
+/// Each record that is to be shown, with the first site that has it.
+fn distinct<'s>(
+    sites: &[u16],
+    records: impl Fn(u16) -> &'s [SiteRecord] + Copy,
+    is_shown: impl Fn(&SiteRecord) -> bool + Copy,
+) -> impl Iterator<Item = (u16, &'s SiteRecord)> {
+    sites.iter().enumerate().flat_map(move |(number, &site)| {
+        records(site).iter().filter(move |record| is_shown(record)).filter_map(move |record| {
+            let mut earlier = sites[..number].iter().flat_map(|&site| records(site));
+            let is_repeated = earlier.any(|other| other.is_equal_to(record) && is_shown(other));
+            (!is_repeated).then_some((site, record))
+        })
+    })
 }
