@@ -63,7 +63,7 @@ fn a_million_packets_get_what_they_are_owed() {
         let transport = if number % 4 == 0 { Transport::Tcp } else { Transport::Udp };
         let longest = if transport == Transport::Udp { 1232 } else { out.len() };
         let client = IpAddr::V4(Ipv4Addr::from(number.wrapping_mul(0x9e37_79b9)));
-        let request = Request { bytes: &bytes, client, transport, now: 1_559_731_985 };
+        let request = Request { bytes: &bytes, client, transport, now_ms: 1_559_731_985_000 };
         let outcome = respond(&mut worker, &request, &snapshot, &board, &mut out[..longest]);
         let Outcome::Responded(responded) = outcome else {
             assert!(bytes.len() < 12 || bytes[2] & 0x80 != 0, "dropped: {bytes:02x?}");
