@@ -158,7 +158,9 @@ impl Answering<'_> {
                     // Down between the choice and here: what stood a moment ago is better than nothing.
                     return self.answer_what_is_left(response, steered, &sites, soon, owner);
                 }
-                push_addresses(response, steered, &sites, up, steered.ttl, owner);
+                if service.is_binding(steered.rtype) {
+                    push_addresses(response, steered, &sites, up, steered.ttl, owner);
+                }
                 Ok(())
             }
             Choice::LastOnes(sites) => {

@@ -149,6 +149,13 @@ impl CompiledService {
         self.span(self.sites[usize::from(site)].addresses)
     }
 
+    /// Whether a type is that of service bindings.
+    #[inline]
+    #[must_use]
+    pub fn is_binding(&self, rtype: TypeIndex) -> bool {
+        matches!(self.types[rtype.0], Rtype::HTTPS | Rtype::SVCB)
+    }
+
     /// Whether a record of HTTPS or SVCB is about the name that it stands at (RFC 9460 2.5.2).
     #[must_use]
     pub fn is_about_its_owner(&self, record: &SiteRecord) -> bool {
