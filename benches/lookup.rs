@@ -9,7 +9,7 @@ use meridian::finding::{Findings, Source};
 use meridian::nameserver::lookup::look_up;
 use meridian::snapshot::{Snapshot, ZoneToPublish};
 use meridian::wire::{Name, Qname, Rtype};
-use meridian::zone::{compile, master};
+use meridian::zone::{Owners, compile, master};
 
 #[path = "world/mod.rs"]
 mod world;
@@ -25,7 +25,7 @@ fn lookup(criterion: &mut Criterion) {
     let mut findings = Findings::new();
     let file = master::read(&Source::new("example.com.zone", text), &apex, None, &mut findings);
     assert!(!findings.has_errors(), "{findings}");
-    let zone = Arc::new(compile::compile(&file, None).expect("the zone is sound"));
+    let zone = Arc::new(compile::compile(&file, Owners::of(&file), None).expect("the zone is sound"));
     let to_publish = [ZoneToPublish { name: apex, zone: Some(Arc::clone(&zone)), services: Vec::new() }];
     let (snapshot, _) = Snapshot::new(1, &to_publish, Arc::new(Catchments::default()));
     let mut numbers = world::Numbers::new(5);

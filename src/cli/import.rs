@@ -8,7 +8,7 @@ use clap::Args;
 use crate::finding::{Findings, Source};
 use crate::wire::Name;
 use crate::zone::compile::LONGEST_RRSET;
-use crate::zone::{master, write};
+use crate::zone::{Owners, check, master, write};
 
 /// Turn a master file (RFC 1035) into a YAML zone, on standard output.
 ///
@@ -48,7 +48,7 @@ impl Import {
         };
         let mut findings = Findings::new();
         let zone = master::read(&Source::new(&self.file, text), &apex, None, &mut findings);
-        crate::zone::check::check(&zone, LONGEST_RRSET, &mut findings);
+        check::check(&zone, &Owners::of(&zone), LONGEST_RRSET, &mut findings);
         eprint!("{findings}");
         super::print(&format!("# {name}, from {}\n{}", self.file.display(), write::to_yaml(&zone)));
         if findings.has_errors() { ExitCode::from(1) } else { ExitCode::SUCCESS }

@@ -127,9 +127,9 @@ impl Reloader {
         let file = written.read(shared, &mut own);
         let is_broken = own.has_errors();
         findings.extend(own);
-        let file = file.filter(|_| !is_broken)?;
+        let (file, owners) = file.filter(|_| !is_broken)?;
         let proposed = file.automatic_serial.then(|| self.serials.propose(&file));
-        match compile::compile(&file, proposed.map(|serial| serial.number)) {
+        match compile::compile(&file, owners, proposed.map(|serial| serial.number)) {
             Ok(zone) => Some(ServedZone {
                 written: written.clone(),
                 serial: Some(proposed.unwrap_or_else(|| Serial::as_written(&file, zone.serial()))),

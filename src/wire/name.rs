@@ -209,6 +209,24 @@ impl Name {
     }
 }
 
+/// Where each label of a whole name begins, the root's not counted; written to the front of `starts`.
+#[must_use]
+pub fn label_starts<'s>(name: &[u8], starts: &'s mut [u8; 127]) -> &'s [u8] {
+    let mut at = 0;
+    let mut count = 0;
+    while let Some(&length) = name.get(at).filter(|&&length| length != 0) {
+        starts[count] = at as u8;
+        count += 1;
+        at += 1 + usize::from(length);
+    }
+    &starts[..count]
+}
+
+fn lowercase_label(name: &[u8], start: u8) -> impl Iterator<Item = u8> {
+    let start = usize::from(start);
+    name[start + 1..start + 1 + usize::from(name[start])].iter().map(u8::to_ascii_lowercase)
+}
+
 /// The length of the uncompressed name that begins `octets`, or none.
 #[must_use]
 pub fn wire_length(octets: &[u8]) -> Option<usize> {
@@ -292,9 +310,11 @@ impl Eq for Name {}
 
 impl Hash for Name {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        for octet in &self.wire {
-            state.write_u8(octet.to_ascii_lowercase());
-        }
+        let mut lowercase = [0; LONGEST];
+        let lowercase = &mut lowercase[..self.wire.len()];
+        lowercase.copy_from_slice(&self.wire);
+        lowercase.make_ascii_lowercase();
+        state.write(lowercase);
     }
 }
 
@@ -307,10 +327,10 @@ impl PartialOrd for Name {
 impl Ord for Name {
     /// Canonical order: by labels from the right (RFC 4034 6.1).
     fn cmp(&self, other: &Name) -> Ordering {
-        let mine: Vec<&[u8]> = self.labels().collect();
-        let theirs: Vec<&[u8]> = other.labels().collect();
-        for (a, b) in mine.iter().rev().zip(theirs.iter().rev()) {
-            let by_label = a.to_ascii_lowercase().cmp(&b.to_ascii_lowercase());
+        let (mut mine, mut theirs) = ([0; 127], [0; 127]);
+        let (mine, theirs) = (label_starts(&self.wire, &mut mine), label_starts(&other.wire, &mut theirs));
+        for (&a, &b) in mine.iter().rev().zip(theirs.iter().rev()) {
+            let by_label = lowercase_label(&self.wire, a).cmp(lowercase_label(&other.wire, b));
             if by_label != Ordering::Equal {
                 return by_label;
             }

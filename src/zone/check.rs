@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::ZoneFile;
+use super::name_tree::{NodeId, TOP};
+use super::owners::{Owners, Placed};
 use super::records::Record;
 use crate::finding::{At, Findings};
 use crate::site::Service;
@@ -12,8 +14,8 @@ use crate::wire::{Name, Rtype, rdata};
 const LONG_STEERED_TTL: u32 = 300;
 
 /// Checks a zone as a whole. An RRset may be of `largest_rrset` octets.
-pub fn check(zone: &ZoneFile, largest_rrset: usize, findings: &mut Findings) {
-    let checked = Checked::new(zone);
+pub fn check(zone: &ZoneFile, owners: &Owners, largest_rrset: usize, findings: &mut Findings) {
+    let checked = Checked::new(zone, owners);
     checked.check_sizes(largest_rrset, findings);
     checked.check_apex(findings);
     checked.check_owners(findings);
@@ -25,70 +27,48 @@ pub fn check(zone: &ZoneFile, largest_rrset: usize, findings: &mut Findings) {
 /// A zone by owner.
 struct Checked<'z> {
     zone: &'z ZoneFile,
-    owners: HashMap<Name, Vec<Record<'z>>>,
-    steered: HashMap<Name, &'z Service>,
-    /// All owners and the names between them and the apex (RFC 4592 2.2.2).
-    names: HashSet<Name>,
+    owners: &'z Owners,
+    steered: HashMap<NodeId, &'z Service>,
     /// Delegated names, and names with a DNAME.
-    cuts: HashSet<Name>,
-    dnames: HashSet<Name>,
+    cuts: HashSet<NodeId>,
+    dnames: HashSet<NodeId>,
 }
 
 impl<'z> Checked<'z> {
-    fn new(zone: &'z ZoneFile) -> Checked<'z> {
-        let mut owners: HashMap<Name, Vec<Record<'z>>> = HashMap::new();
-        let mut last: Option<(&[u8], Name)> = None;
-        for record in zone.records.iter() {
-            let name = match last.take() {
-                Some((octets, name)) if octets == record.owner => name,
-                _ => record.owner_name(),
-            };
-            match owners.get_mut(&name) {
-                Some(records) => records.push(record),
-                None => {
-                    owners.insert(name.clone(), vec![record]);
-                }
-            }
-            last = Some((record.owner, name));
-        }
+    fn new(zone: &'z ZoneFile, owners: &'z Owners) -> Checked<'z> {
         let having = |rtype: Rtype| {
-            owners
-                .iter()
-                .filter(move |(_, records)| records.iter().any(|record| record.rtype == rtype))
-                .map(|(name, _)| name.clone())
+            let nodes = owners.owners().map(|placed| placed[0].node);
+            nodes.filter(move |node| !owners.of_type(*node, rtype).is_empty())
         };
-        let cuts = having(Rtype::NS).filter(|name| *name != zone.apex).collect();
+        let cuts = having(Rtype::NS).filter(|node| *node != TOP).collect();
         let dnames = having(Rtype::DNAME).collect();
-        let steered = zone
-            .steered
-            .iter()
-            .map(|steered| (steered.owner.clone(), &*zone.services[steered.service]))
-            .collect();
-        let mut names = HashSet::new();
-        for owner in owners.keys().chain(zone.steered.iter().map(|steered| &steered.owner)) {
-            for name in ancestors(owner, &zone.apex) {
-                if !names.insert(name) {
-                    break;
-                }
-            }
-        }
-        Checked { zone, owners, steered, names, cuts, dnames }
+        let services = zone.steered.iter().map(|steered| &*zone.services[steered.service]);
+        let steered = owners.steered().iter().copied().zip(services).collect();
+        Checked { zone, owners, steered, cuts, dnames }
     }
 
-    fn records(&self, name: &Name, rtype: Rtype) -> impl Iterator<Item = &Record<'z>> {
-        self.owners.get(name).into_iter().flatten().filter(move |record| record.rtype == rtype)
+    fn records(&self, placed: &'z [Placed]) -> impl Iterator<Item = Record<'z>> + Clone + use<'z> {
+        let records = &self.zone.records;
+        placed.iter().map(|placed| placed.of(records))
+    }
+
+    fn first(&self, node: NodeId, rtype: Rtype) -> Option<Record<'z>> {
+        self.nth(node, rtype, 0)
+    }
+
+    fn nth(&self, node: NodeId, rtype: Rtype, n: usize) -> Option<Record<'z>> {
+        self.owners.of_type(node, rtype).get(n).map(|placed| placed.of(&self.zone.records))
     }
 
     /// What no resolver should be made to take.
     fn check_sizes(&self, largest: usize, findings: &mut Findings) {
         /// Owner, as a pointer, type, class, TTL and RDLENGTH.
         const BEFORE_RDATA: usize = 12;
-        for (owner, records) in &self.owners {
-            let mut sizes: HashMap<Rtype, (&Record<'_>, usize)> = HashMap::new();
-            for record in records {
-                sizes.entry(record.rtype).or_insert((record, 0)).1 += BEFORE_RDATA + record.rdata.len();
-            }
-            for (rtype, (first, size)) in sizes.into_iter().filter(|(_, (_, size))| *size > largest) {
+        for rrset in Owners::rrsets(self.owners.all()) {
+            let size: usize = self.records(rrset).map(|record| BEFORE_RDATA + record.rdata.len()).sum();
+            if size > largest {
+                let first = rrset[0].of(&self.zone.records);
+                let (rtype, owner) = (first.rtype, first.owner_name());
                 findings.error(
                     &first.at(),
                     format!("the {rtype} records of {owner} take {size} octets, more than largest_rrset ({largest})"),
@@ -101,77 +81,80 @@ impl<'z> Checked<'z> {
     fn check_apex(&self, findings: &mut Findings) {
         let apex = &self.zone.apex;
         let at = At::start(&self.zone.source);
-        let soas: Vec<_> = self.records(apex, Rtype::SOA).collect();
-        match soas.as_slice() {
-            [] => findings.error(&at, format!("the zone has no SOA at its apex {apex}")),
-            [_] => {}
-            [_, second, ..] => findings.error(&second.at(), "a zone has one SOA"),
+        if self.first(TOP, Rtype::SOA).is_none() {
+            findings.error(&at, format!("the zone has no SOA at its apex {apex}"));
         }
-        if self.records(apex, Rtype::NS).next().is_none() {
+        if let Some(second) = self.nth(TOP, Rtype::SOA, 1) {
+            findings.error(&second.at(), "a zone has one SOA");
+        }
+        if self.first(TOP, Rtype::NS).is_none() {
             findings.error(&at, format!("the zone has no NS at its apex {apex}"));
         }
-        for record in self.zone.records.iter() {
-            if record.rtype == Rtype::SOA && record.owner_name() != *apex {
+        let below_apex = self.owners.all().iter().filter(|placed| placed.node != TOP);
+        for record in below_apex.map(|placed| placed.of(&self.zone.records)) {
+            if record.rtype == Rtype::SOA {
                 findings.error(&record.at(), "an SOA stands at the apex and nowhere else");
             }
         }
     }
 
     fn check_owners(&self, findings: &mut Findings) {
-        for (owner, records) in &self.owners {
-            self.check_alias(owner, records, findings);
-            self.check_ttls(owner, records, findings);
-            if owner.is_wildcard() {
-                for record in records.iter().filter(|record| matches!(record.rtype, Rtype::NS | Rtype::DNAME))
-                {
-                    // RFC 4592 4.2 and 4.4: undefined, and servers disagree.
-                    findings.error(&record.at(), format!("{} at a wildcard", record.rtype));
+        for placed in self.owners.owners() {
+            let node = placed[0].node;
+            self.check_alias(node, placed, findings);
+            self.check_ttls(placed, findings);
+            if self.owners.is_wildcard(node) {
+                for rtype in [Rtype::NS, Rtype::DNAME] {
+                    for record in self.records(self.owners.of_type(node, rtype)) {
+                        // RFC 4592 4.2 and 4.4: undefined, and servers disagree.
+                        findings.error(&record.at(), format!("{rtype} at a wildcard"));
+                    }
                 }
             }
         }
     }
 
     /// RFC 1034 3.6.2, RFC 2181 10.1, RFC 6672 2.3 and 2.4.
-    fn check_alias(&self, owner: &Name, records: &[Record<'_>], findings: &mut Findings) {
+    fn check_alias(&self, node: NodeId, placed: &'z [Placed], findings: &mut Findings) {
         // Signatures and the proof that there is nothing else may stand beside a CNAME (RFC 4034 3, 4).
-        let is_other = |record: &&Record<'_>| {
+        let is_other = |record: &Record<'_>| {
             !matches!(record.rtype, Rtype::CNAME | Rtype::RRSIG | Rtype::NSEC | Rtype::KEY | Rtype::SIG)
         };
-        let cnames: Vec<_> = records.iter().filter(|record| record.rtype == Rtype::CNAME).collect();
-        if let Some(cname) = cnames.first() {
-            if let Some(other) = records.iter().find(is_other) {
+        if let Some(cname) = self.first(node, Rtype::CNAME) {
+            let owner = cname.owner_name();
+            if let Some(other) = self.records(placed).find(is_other) {
                 findings.error(
                     &cname.at(),
                     format!("{owner} has a CNAME and {} records; a CNAME stands alone", other.rtype),
                 );
             }
-            if self.steered.contains_key(owner) {
+            if self.steered.contains_key(&node) {
                 findings
                     .error(&cname.at(), format!("{owner} has a CNAME and a service; a CNAME stands alone"));
             }
         }
-        let dname = records.iter().find(|record| record.rtype == Rtype::DNAME);
-        if let Some(dname) = dname.filter(|_| self.cuts.contains(owner)) {
+        if let Some(dname) = self.first(node, Rtype::DNAME).filter(|_| self.cuts.contains(&node)) {
+            let owner = dname.owner_name();
             findings.error(&dname.at(), format!("{owner} is delegated and cannot have a DNAME"));
         }
         for rtype in [Rtype::CNAME, Rtype::DNAME] {
-            if let Some(second) = records.iter().filter(|record| record.rtype == rtype).nth(1) {
+            if let Some(second) = self.nth(node, rtype, 1) {
+                let owner = second.owner_name();
                 findings.error(&second.at(), format!("{owner} has more than one {rtype}"));
             }
         }
     }
 
-    fn check_ttls(&self, owner: &Name, records: &[Record<'_>], findings: &mut Findings) {
-        let mut first_of: HashMap<Rtype, u32> = HashMap::new();
-        let mut told = HashSet::new();
-        for record in records.iter().filter(|record| record.rtype != Rtype::RRSIG) {
-            let first = *first_of.entry(record.rtype).or_insert(record.ttl);
-            if first != record.ttl && told.insert(record.rtype) {
+    fn check_ttls(&self, placed: &'z [Placed], findings: &mut Findings) {
+        for rrset in Owners::rrsets(placed).filter(|rrset| rrset.len() > 1) {
+            let mut records = self.records(rrset).filter(|record| record.rtype != Rtype::RRSIG);
+            let Some(first) = records.next() else { continue };
+            if let Some(record) = records.find(|record| record.ttl != first.ttl) {
+                let (rtype, owner) = (record.rtype, record.owner_name());
                 findings.warning(
                     &record.at(),
                     format!(
-                        "the {} records of {owner} have different TTLs; the lowest is served (RFC 2181 5.2)",
-                        record.rtype
+                        "the {rtype} records of {owner} have different TTLs; the lowest is served (RFC 2181 5.2)"
                     ),
                 );
             }
@@ -180,10 +163,10 @@ impl<'z> Checked<'z> {
 
     fn check_steered(&self, findings: &mut Findings) {
         let mut seen = HashSet::new();
-        for steered in &self.zone.steered {
+        for (steered, &node) in self.zone.steered.iter().zip(self.owners.steered()) {
             let service = &self.zone.services[steered.service];
             let owner = &steered.owner;
-            if !seen.insert(owner) {
+            if !seen.insert(node) {
                 findings.error(&steered.at, format!("{owner} is steered twice"));
             }
             let ttl = steered.ttl.unwrap_or(service.ttl);
@@ -195,14 +178,14 @@ impl<'z> Checked<'z> {
             }
             let types: HashSet<Rtype> =
                 service.sites.iter().flat_map(|site| &site.rrsets).map(|rrset| rrset.rtype).collect();
-            let beside = self.owners.get(owner).map(Vec::as_slice).unwrap_or_default();
-            if types.contains(&Rtype::CNAME) && (*owner == self.zone.apex || !beside.is_empty()) {
+            let beside = self.owners.at(node);
+            if types.contains(&Rtype::CNAME) && (node == TOP || !beside.is_empty()) {
                 findings.error(
                     &steered.at,
                     format!("the sites of \"{}\" are a CNAME, which cannot stand at an apex or beside other records", service.name),
                 );
             }
-            for record in beside.iter().filter(|record| types.contains(&record.rtype)) {
+            for record in self.records(beside).filter(|record| types.contains(&record.rtype)) {
                 findings.error(
                     &record.at(),
                     format!(
@@ -211,7 +194,7 @@ impl<'z> Checked<'z> {
                     ),
                 );
             }
-            if beside.iter().any(|record| record.rtype == Rtype::NS) && *owner != self.zone.apex {
+            if self.cuts.contains(&node) {
                 findings.error(&steered.at, format!("{owner} is delegated and cannot be steered"));
             }
         }
@@ -219,7 +202,8 @@ impl<'z> Checked<'z> {
 
     /// What NS, MX and SRV name must be hosts with addresses (RFC 2181 10.3); what a CNAME names should exist.
     fn check_targets(&self, findings: &mut Findings) {
-        for record in self.zone.records.iter() {
+        for placed in self.owners.all() {
+            let record = placed.of(&self.zone.records);
             let check = match record.rtype {
                 Rtype::NS | Rtype::MX | Rtype::SRV => Checked::check_target,
                 Rtype::CNAME => Checked::check_alias_target,
@@ -228,16 +212,23 @@ impl<'z> Checked<'z> {
             for offset in rdata::names(record.rtype, record.rdata) {
                 let Ok(target) = Name::first_of(&record.rdata[offset..]) else { continue };
                 if !target.is_root() && target.is_at_or_below(&self.zone.apex) {
-                    check(self, &record, &target, findings);
+                    check(self, placed.node, &record, &target, findings);
                 }
             }
         }
     }
 
-    fn check_alias_target(&self, record: &Record<'_>, target: &Name, findings: &mut Findings) {
+    fn check_alias_target(
+        &self,
+        _owner: NodeId,
+        record: &Record<'_>,
+        target: &Name,
+        findings: &mut Findings,
+    ) {
+        let (closest, _) = self.owners.closest(target);
         let is_answered = self.source_of(target).is_some()
-            || self.cut_above(target).is_some()
-            || ancestors(target, &self.zone.apex).any(|ancestor| self.dnames.contains(&ancestor));
+            || self.cut_above(closest).is_some()
+            || self.owners.names.upwards(closest).any(|above| self.dnames.contains(&above));
         if !is_answered {
             let text =
                 format!("this CNAME points at {target}, which does not exist{}", self.dot_hint(target));
@@ -248,19 +239,17 @@ impl<'z> Checked<'z> {
     /// A name that was meant to be absolute, and got the zone's name behind it.
     fn dot_hint(&self, target: &Name) -> &'static str {
         let below = target.labels().count() - self.zone.apex.labels().count();
-        if below >= 2 && !self.names.contains(target) {
+        if below >= 2 && self.owners.closest(target).1 > 0 {
             "; a name that is not of this zone ends in a dot"
         } else {
             ""
         }
     }
 
-    fn check_target(&self, record: &Record<'_>, target: &Name, findings: &mut Findings) {
+    fn check_target(&self, owner: NodeId, record: &Record<'_>, target: &Name, findings: &mut Findings) {
         let rtype = record.rtype;
         let source = self.source_of(target);
-        if let Some(source) = &source
-            && self.records(source, Rtype::CNAME).next().is_some()
-        {
+        if source.is_some_and(|source| self.first(source, Rtype::CNAME).is_some()) {
             let text = format!("this {rtype} points at {target}, which is a CNAME");
             // Mail is delivered all the same, mostly; a delegation does not work.
             if rtype == Rtype::NS {
@@ -270,7 +259,7 @@ impl<'z> Checked<'z> {
             }
             return;
         }
-        if source.as_ref().is_some_and(|source| self.steered.contains_key(source)) {
+        if source.is_some_and(|source| self.steered.contains_key(&source)) {
             if rtype == Rtype::NS {
                 let text = format!(
                     "the name server {target} is steered; its address must be the same for everybody"
@@ -279,17 +268,18 @@ impl<'z> Checked<'z> {
             }
             return;
         }
-        let has_address = |name: &Name| {
-            self.records(name, Rtype::A).next().is_some() || self.records(name, Rtype::AAAA).next().is_some()
-        };
-        let cut = self.cut_above(target);
+        let (closest, below) = self.owners.closest(target);
+        let cut = self.cut_above(closest);
+        let has_address =
+            |node: NodeId| self.first(node, Rtype::A).is_some() || self.first(node, Rtype::AAAA).is_some();
         // Below a cut there are no wildcards: what is to be glue stands there by its name.
-        if source.as_ref().is_some_and(|source| has_address(source) && (cut.is_none() || source == target)) {
+        if source.is_some_and(|source| has_address(source) && (cut.is_none() || below == 0)) {
             return;
         }
         match (rtype, cut) {
             // Glue is needed just where the name lies below the cut that it serves (RFC 9471 2.1).
-            (Rtype::NS, Some(cut)) if record.owner_name() == cut => {
+            (Rtype::NS, Some(cut)) if owner == cut => {
+                let cut = record.owner_name();
                 findings.error(
                     &record.at(),
                     format!("missing glue: {target} lies within {cut} and has no address here"),
@@ -313,72 +303,65 @@ impl<'z> Checked<'z> {
         }
     }
 
-    /// The owner whose records a name gets: itself or the wildcard that covers it.
-    fn source_of(&self, name: &Name) -> Option<Name> {
-        if self.exists(name) {
-            return Some(name.clone());
+    /// The owner whose records a name gets: itself, or the wildcard right below its closest encloser (RFC 4592 3.3.1).
+    fn source_of(&self, name: &Name) -> Option<NodeId> {
+        match self.owners.closest(name) {
+            (node, 0) => Some(node),
+            (closest, _) => self.owners.wildcard_below(closest).filter(|wildcard| {
+                !self.owners.at(*wildcard).is_empty() || self.steered.contains_key(wildcard)
+            }),
         }
-        let mut ancestor = name.parent()?;
-        while ancestor.is_at_or_below(&self.zone.apex) {
-            if let Ok(wildcard) = ancestor.child(b"*")
-                && (self.owners.contains_key(&wildcard) || self.steered.contains_key(&wildcard))
-            {
-                return Some(wildcard);
-            }
-            if self.exists(&ancestor) {
-                return None;
-            }
-            ancestor = ancestor.parent()?;
-        }
-        None
     }
 
-    fn exists(&self, name: &Name) -> bool {
-        self.names.contains(name)
-    }
-
-    /// The delegated name at or above a name.
-    fn cut_above(&self, name: &Name) -> Option<Name> {
-        ancestors(name, &self.zone.apex).find(|ancestor| self.cuts.contains(ancestor))
+    /// The delegated name at or above a node.
+    fn cut_above(&self, node: NodeId) -> Option<NodeId> {
+        self.owners.names.upwards(node).find(|above| self.cuts.contains(above))
     }
 
     /// Records that no answer ever shows: below a delegation but glue, below a DNAME.
     fn check_hidden(&self, findings: &mut Findings) {
-        for (owner, records) in &self.owners {
-            if let Some(cut) = self.cut_above(owner) {
-                let is_hidden = |record: &&Record<'_>| {
+        if self.cuts.is_empty() && self.dnames.is_empty() {
+            return;
+        }
+        for placed in self.owners.owners() {
+            let node = placed[0].node;
+            if let Some(cut) = self.cut_above(node) {
+                let is_hidden = |record: &Record<'_>| {
                     let is_glue = matches!(record.rtype, Rtype::A | Rtype::AAAA);
-                    let is_of_cut = *owner == cut
+                    let is_of_cut = node == cut
                         && matches!(record.rtype, Rtype::NS | Rtype::DS | Rtype::RRSIG | Rtype::NSEC);
                     !is_glue && !is_of_cut
                 };
-                if let Some(record) = records.iter().find(is_hidden) {
+                if let Some(record) = self.records(placed).find(is_hidden) {
+                    let cut = self.name_of(cut);
                     findings.warning(&record.at(), format!("never answered: {cut} is delegated"));
                 }
             }
-            self.check_below_dname(owner, &records[0].at(), findings);
+            self.check_below_dname(node, &placed[0].of(&self.zone.records).at(), findings);
         }
-        for steered in &self.zone.steered {
-            if let Some(cut) = self.cut_above(&steered.owner) {
+        for (steered, &node) in self.zone.steered.iter().zip(self.owners.steered()) {
+            if let Some(cut) = self.cut_above(node) {
+                let cut = self.name_of(cut);
                 findings.error(&steered.at, format!("never answered: {cut} is delegated"));
             }
-            self.check_below_dname(&steered.owner, &steered.at, findings);
+            self.check_below_dname(node, &steered.at, findings);
         }
     }
 
     /// RFC 6672 2.4.
-    fn check_below_dname(&self, owner: &Name, at: &At, findings: &mut Findings) {
-        let above = owner.parent().and_then(|parent| {
-            ancestors(&parent, &self.zone.apex).find(|ancestor| self.dnames.contains(ancestor))
-        });
+    fn check_below_dname(&self, node: NodeId, at: &At, findings: &mut Findings) {
+        let above = self.owners.names.upwards(node).skip(1).find(|above| self.dnames.contains(above));
         if let Some(above) = above {
+            let (owner, above) = (self.name_of(node), self.name_of(above));
             findings.error(at, format!("{owner} lies below the DNAME at {above}"));
         }
     }
-}
 
-/// A name and those above it, up to the apex.
-fn ancestors<'a>(name: &Name, apex: &'a Name) -> impl Iterator<Item = Name> + use<'a> {
-    let inside = name.is_at_or_below(apex).then(|| name.clone());
-    std::iter::successors(inside, move |name| if name == apex { None } else { name.parent() })
+    /// As it was written where it owns records.
+    fn name_of(&self, node: NodeId) -> Name {
+        match self.owners.at(node) {
+            [first, ..] => first.of(&self.zone.records).owner_name(),
+            [] => self.owners.name(node, &self.zone.apex),
+        }
+    }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
-use crate::wire::name::wire_length;
+use crate::wire::name::{label_starts, wire_length};
 use crate::wire::{Name, Rtype, number, rdata};
 use crate::zone::ZoneFile;
 use crate::zone::name_tree::{NameTree, NodeId, TOP};
-use crate::zone::records::Record;
+use crate::zone::owners::{Owners, Placed};
+use crate::zone::records::{Record, Records};
 use crate::zone::tree::{Additional, Node, Piece, Rrset, SteeredOwner, Zone};
 
 /// Where QNAME stands in every response (RFC 1035 4.1.1: right after the header).
@@ -59,34 +60,31 @@ impl std::error::Error for CompileError {}
 ///
 /// # Errors
 /// What `zone::check` finds as well, but the tree must not be built on trust.
-pub fn compile(file: &ZoneFile, serial: Option<u32>) -> Result<Zone, CompileError> {
-    let mut compiler = Compiler::new(&file.apex, serial);
-    let placed = compiler.place(file);
-    compiler.add_steered(file)?;
-    compiler.add_rrsets(&placed)?;
-    compiler.add_additionals(&placed)?;
-    compiler.finish()
+pub fn compile(file: &ZoneFile, owners: Owners, serial: Option<u32>) -> Result<Zone, CompileError> {
+    let mut compiler = Compiler::new(file, &owners, serial);
+    compiler.add_steered()?;
+    compiler.add_rrsets()?;
+    compiler.add_additionals()?;
+    let zone = compiler.finish()?;
+    Ok(Zone { names: owners.names, ..zone })
 }
 
-struct Compiler {
+struct Compiler<'z> {
+    file: &'z ZoneFile,
+    owners: &'z Owners,
+    /// All of it but the names.
     zone: Zone,
     serial: Option<u32>,
 }
 
-/// A record and the node of its owner.
-struct Placed<'a> {
-    node: NodeId,
-    record: Record<'a>,
-}
-
-impl Compiler {
-    fn new(apex: &Name, serial: Option<u32>) -> Compiler {
-        let zone = Zone {
-            apex: apex.clone(),
-            apex_labels: apex.labels().count(),
+impl<'z> Compiler<'z> {
+    fn new(file: &'z ZoneFile, owners: &'z Owners, serial: Option<u32>) -> Compiler<'z> {
+        let mut zone = Zone {
+            apex: file.apex.clone(),
+            apex_labels: file.apex.labels().count(),
             names: NameTree::default(),
-            nodes: Vec::new(),
-            rrsets: Vec::new(),
+            nodes: vec![Node::default(); owners.names.len()],
+            rrsets: Vec::with_capacity(Owners::rrsets(owners.all()).count()),
             pieces: Vec::new(),
             additionals: Vec::new(),
             targets: Vec::new(),
@@ -95,51 +93,15 @@ impl Compiler {
             negative_ttl: 0,
             serial: 0,
         };
-        Compiler { zone, serial }
+        for node in (0..owners.names.len() as NodeId).filter(|node| owners.is_wildcard(*node)) {
+            zone.nodes[owners.names.parent(node) as usize].marks.has_wildcard = true;
+        }
+        Compiler { file, owners, zone, serial }
     }
 
-    /// Inserts all owners; gives the records in the order of the tree: by node, by type, as written.
-    fn place<'a>(&mut self, file: &'a ZoneFile) -> Vec<Placed<'a>> {
-        let mut last: Option<(&[u8], NodeId)> = None;
-        let mut placed: Vec<Placed<'a>> = Vec::with_capacity(file.records.len());
-        for record in file.records.iter() {
-            let node = match last {
-                Some((owner, node)) if owner == record.owner => node,
-                _ => self.insert(record.owner),
-            };
-            last = Some((record.owner, node));
-            placed.push(Placed { node, record });
-        }
-        for steered in &file.steered {
-            self.insert(steered.owner.wire());
-        }
-        placed.sort_by_key(|placed| (placed.node, placed.record.rtype));
-        self.zone.names.shrink();
-        self.zone.nodes = vec![Node::default(); self.zone.names.len()];
-        for node in 0..self.zone.names.len() as NodeId {
-            if node != TOP && self.zone.names.label(node) == b"*" {
-                let parent = self.zone.names.parent(node);
-                self.zone.nodes[parent as usize].marks.has_wildcard = true;
-            }
-        }
-        placed
-    }
-
-    /// The node of an owner at or below the apex.
-    fn insert(&mut self, owner: &[u8]) -> NodeId {
-        let mut starts = [0; 127];
-        let count = label_starts(owner, &mut starts).saturating_sub(self.zone.apex_labels);
-        let labels = starts[..count].iter().rev().map(|&start| {
-            let start = usize::from(start);
-            &owner[start + 1..start + 1 + usize::from(owner[start])]
-        });
-        self.zone.names.insert(labels)
-    }
-
-    fn add_steered(&mut self, file: &ZoneFile) -> Result<(), CompileError> {
-        for steered in &file.steered {
-            let service = &file.services[steered.service];
-            let node = self.insert(steered.owner.wire());
+    fn add_steered(&mut self) -> Result<(), CompileError> {
+        for (steered, &node) in self.file.steered.iter().zip(self.owners.steered()) {
+            let service = &self.file.services[steered.service];
             self.zone.steered.push(SteeredOwner {
                 service: u16::try_from(steered.service).map_err(|_| CompileError::TooManySteered)?,
                 ttl: steered.ttl.unwrap_or(service.ttl),
@@ -150,18 +112,18 @@ impl Compiler {
         Ok(())
     }
 
-    fn add_rrsets(&mut self, placed: &[Placed<'_>]) -> Result<(), CompileError> {
-        for records in placed.chunk_by(|a, b| (a.node, a.record.rtype) == (b.node, b.record.rtype)) {
-            let (node, first) = (records[0].node, records[0].record);
-            let ttl = lowest_ttl(records);
+    fn add_rrsets(&mut self) -> Result<(), CompileError> {
+        let (owners, records) = (self.owners, &self.file.records);
+        for rrset in Owners::rrsets(owners.all()) {
+            let (node, first) = (rrset[0].node, rrset[0].of(records));
             let mut piece = PieceWriter::new(&mut self.zone);
-            for record in as_rrset(records) {
+            for record in as_rrset(rrset, records) {
                 let serial = self.serial.filter(|_| record.rtype == Rtype::SOA);
                 piece.push(&QNAME_POINTER, &record, serial);
             }
             let piece =
                 piece.finish().ok_or_else(|| CompileError::RrsetTooLarge(first.owner_name(), first.rtype))?;
-            self.add_rrset(node, first, ttl, piece);
+            self.add_rrset(node, first, lowest_ttl(rrset, records), piece);
         }
         Ok(())
     }
@@ -197,25 +159,23 @@ impl Compiler {
 
     /// Addresses for the hosts that NS, MX, SRV, SVCB and HTTPS name, as far as this zone has them (RFC 1034 4.3.2 step
     /// 6, RFC 9460 4.1, RFC 9471). Hosts that are steered get none: their addresses depend on who asks (meaning 14).
-    fn add_additionals(&mut self, placed: &[Placed<'_>]) -> Result<(), CompileError> {
-        let rrsets = placed.chunk_by(|a, b| (a.node, a.record.rtype) == (b.node, b.record.rtype));
-        for (rrset, records) in rrsets.enumerate() {
-            let rtype = records[0].record.rtype;
-            if !matches!(rtype, Rtype::NS | Rtype::MX | Rtype::SRV | Rtype::SVCB | Rtype::HTTPS) {
+    fn add_additionals(&mut self) -> Result<(), CompileError> {
+        let (owners, records) = (self.owners, &self.file.records);
+        for (number, rrset) in Owners::rrsets(owners.all()).enumerate() {
+            let (node, first) = (rrset[0].node, rrset[0].of(records));
+            if !matches!(first.rtype, Rtype::NS | Rtype::MX | Rtype::SRV | Rtype::SVCB | Rtype::HTTPS) {
                 continue;
             }
-            let cut = self.zone.nodes[records[0].node as usize].marks.is_cut.then_some(records[0].node);
+            let cut = self.zone.nodes[node as usize].marks.is_cut.then_some(node);
             let mut hosts: Vec<NodeId> = Vec::new();
-            for placed in records {
-                for offset in rdata::names(placed.record.rtype, placed.record.rdata) {
-                    hosts.extend(self.find(&placed.record.rdata[offset..]));
+            for record in rrset.iter().map(|placed| placed.of(records)) {
+                for offset in rdata::names(record.rtype, record.rdata) {
+                    hosts.extend(self.find(&record.rdata[offset..]));
                 }
                 // A service binding without a target is about its own owner (RFC 9460 2.5.2); at a wildcard that is
                 // another one in each answer.
-                if rdata::is_about_its_owner(rtype, placed.record.rdata)
-                    && !placed.record.owner.starts_with(b"\x01*")
-                {
-                    hosts.extend(self.find(placed.record.owner));
+                if rdata::is_about_its_owner(record.rtype, record.rdata) && !owners.is_wildcard(node) {
+                    hosts.extend(self.find(record.owner));
                 }
             }
             let mut seen = Vec::new();
@@ -226,11 +186,9 @@ impl Compiler {
                 }
             });
             let (required, welcome): (Vec<NodeId>, Vec<NodeId>) =
-                hosts.into_iter().partition(|host| cut.is_some_and(|cut| self.is_at_or_below(*host, cut)));
+                hosts.into_iter().partition(|host| cut.is_some_and(|cut| owners.is_at_or_below(*host, cut)));
             let welcome: Vec<NodeId> = welcome.into_iter().take(MOST_ADDITIONAL_NAMES).collect();
-            let additional =
-                (self.write_addresses(placed, &required), self.write_addresses(placed, &welcome));
-            let first = records[0].record;
+            let additional = (self.write_addresses(&required), self.write_addresses(&welcome));
             let too_large = || CompileError::AdditionalTooLarge(first.owner_name(), first.rtype);
             let additional = Additional {
                 required: additional.0.ok_or_else(too_large)?,
@@ -238,45 +196,30 @@ impl Compiler {
             };
             if additional.required.record_count + additional.welcome.record_count > 0 {
                 self.zone.additionals.push(additional);
-                self.zone.rrsets[rrset].extra = self.zone.additionals.len() as u32;
+                self.zone.rrsets[number].extra = self.zone.additionals.len() as u32;
             }
         }
         Ok(())
     }
 
     /// None when they fit into no message.
-    fn write_addresses(&mut self, placed: &[Placed<'_>], hosts: &[NodeId]) -> Option<Piece> {
+    fn write_addresses(&mut self, hosts: &[NodeId]) -> Option<Piece> {
         let mut piece = PieceWriter::new(&mut self.zone);
         for &host in hosts {
-            let first = placed.partition_point(|placed| placed.node < host);
-            let count = placed[first..].partition_point(|placed| placed.node == host);
-            let rrsets = placed[first..first + count].chunk_by(|a, b| a.record.rtype == b.record.rtype);
-            for address in rrsets
-                .filter(|rrset| matches!(rrset[0].record.rtype, Rtype::A | Rtype::AAAA))
-                .flat_map(as_rrset)
-            {
-                piece.push_with_owner(&address);
+            for rtype in [Rtype::A, Rtype::AAAA] {
+                for address in as_rrset(self.owners.of_type(host, rtype), &self.file.records) {
+                    piece.push_with_owner(&address);
+                }
             }
         }
         piece.finish()
     }
 
-    /// The node of a name, if this zone has it.
+    /// The node of a name, if this zone has it and nobody steers it.
     fn find(&self, name: &[u8]) -> Option<NodeId> {
-        let name =
-            Name::first_of(name).ok().filter(|name| name.is_at_or_below(&self.zone.apex))?.to_lowercase();
-        let labels: Vec<&[u8]> = name.labels().collect();
-        let below = labels.len() - self.zone.apex_labels;
-        let node =
-            labels[..below].iter().rev().try_fold(TOP, |node, label| self.zone.names.child(node, label))?;
-        (self.zone.nodes[node as usize].steered == 0).then_some(node)
-    }
-
-    fn is_at_or_below(&self, mut node: NodeId, ancestor: NodeId) -> bool {
-        while node != ancestor && node != TOP {
-            node = self.zone.names.parent(node);
-        }
-        node == ancestor
+        let name = Name::first_of(name).ok().filter(|name| name.is_at_or_below(&self.zone.apex))?;
+        let (node, below) = self.owners.closest(&name);
+        (below == 0 && self.zone.nodes[node as usize].steered == 0).then_some(node)
     }
 
     fn finish(mut self) -> Result<Zone, CompileError> {
@@ -293,16 +236,16 @@ impl Compiler {
 }
 
 /// One TTL an RRset (RFC 2181 5.2); the lowest, so that nothing is kept longer than was written.
-fn lowest_ttl(records: &[Placed<'_>]) -> u32 {
-    records.iter().map(|placed| placed.record.ttl).min().unwrap_or(0)
+fn lowest_ttl(rrset: &[Placed], records: &Records) -> u32 {
+    rrset.iter().map(|placed| placed.of(records).ttl).min().unwrap_or(0)
 }
 
 /// Records as they are answered: equal ones are one (RFC 2181 5), and all have the same TTL.
-fn as_rrset<'p>(records: &'p [Placed<'p>]) -> impl Iterator<Item = Record<'p>> {
-    let ttl = lowest_ttl(records);
+fn as_rrset<'z>(rrset: &'z [Placed], records: &'z Records) -> impl Iterator<Item = Record<'z>> {
+    let ttl = lowest_ttl(rrset, records);
     let mut seen = HashSet::new();
-    records.iter().map(|placed| placed.record).filter_map(move |mut record| {
-        if records.len() > 1 && !seen.insert(rdata::canonical(record.rtype, record.rdata)) {
+    rrset.iter().map(|placed| placed.of(records)).filter_map(move |mut record| {
+        if rrset.len() > 1 && !seen.insert(rdata::canonical(record.rtype, record.rdata)) {
             return None;
         }
         // Each signature has the TTL of the RRset that it signs (RFC 4034 3).
@@ -329,8 +272,7 @@ impl<'a> PieceWriter<'a> {
 
     /// A record whose owner is written out up to the apex.
     fn push_with_owner(&mut self, record: &Record<'_>) {
-        let owner = record.owner.to_vec();
-        self.push_name(&owner);
+        self.push_name(record.owner);
         self.push_after_owner(record, None);
     }
 
@@ -377,10 +319,10 @@ impl<'a> PieceWriter<'a> {
     /// root is as short as a pointer to it.
     fn push_name(&mut self, name: &[u8]) {
         let mut starts = [0; 127];
-        let count = label_starts(name, &mut starts);
+        let starts = label_starts(name, &mut starts);
         let apex = self.zone.apex.wire();
-        if count >= self.zone.apex_labels && self.zone.apex_labels > 0 {
-            let suffix = usize::from(starts[count - self.zone.apex_labels]);
+        if starts.len() >= self.zone.apex_labels && self.zone.apex_labels > 0 {
+            let suffix = usize::from(starts[starts.len() - self.zone.apex_labels]);
             if name[suffix..].eq_ignore_ascii_case(apex) {
                 self.zone.pieces.extend_from_slice(&name[..suffix]);
                 // Beyond 65,535 the piece is refused as a whole.
@@ -406,16 +348,4 @@ impl<'a> PieceWriter<'a> {
             record_count: self.record_count,
         })
     }
-}
-
-/// Where each label of a whole name begins, the root's not counted; gives how many.
-fn label_starts(name: &[u8], starts: &mut [u8; 127]) -> usize {
-    let mut at = 0;
-    let mut count = 0;
-    while let Some(&length) = name.get(at).filter(|&&length| length != 0) {
-        starts[count] = at as u8;
-        count += 1;
-        at += 1 + usize::from(length);
-    }
-    count
 }

@@ -12,12 +12,14 @@ pub mod check;
 pub mod compile;
 pub mod master;
 pub mod name_tree;
+pub mod owners;
 pub mod read;
 pub mod records;
 pub mod tree;
 pub mod write;
 pub mod yaml;
 
+pub use owners::Owners;
 pub use records::Records;
 pub use tree::Zone;
 

@@ -90,6 +90,26 @@ impl NameTree {
         node
     }
 
+    /// The closest encloser of a name whose labels, counted from the top down, are these (RFC 4592 3.3.1): the last node on the
+    /// way to it, and how many labels lie below that one; none for a name that exists.
+    pub fn closest<'a>(&self, labels_from_top: impl ExactSizeIterator<Item = &'a [u8]>) -> (NodeId, usize) {
+        let mut node = TOP;
+        let mut below = labels_from_top.len();
+        for label in labels_from_top {
+            match self.child(node, &label.to_ascii_lowercase()) {
+                Some(child) => node = child,
+                None => break,
+            }
+            below -= 1;
+        }
+        (node, below)
+    }
+
+    /// A node and those above it, the top last.
+    pub fn upwards(&self, node: NodeId) -> impl Iterator<Item = NodeId> {
+        std::iter::successors(Some(node), |&node| (node != TOP).then(|| self.parent(node)))
+    }
+
     fn add_child(&mut self, parent: NodeId, label: &[u8]) -> NodeId {
         let child = self.nodes.len() as NodeId;
         let start = self.labels.len() as u32;

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{ZoneFile, check, master, yaml};
+use super::{Owners, ZoneFile, check, master, yaml};
 use crate::finding::{Findings, Source};
 use crate::site::read::Shared;
 use crate::wire::Name;
@@ -55,7 +55,7 @@ impl WrittenZone {
     }
 
     /// Reads and checks the zone. None, or errors among the findings, when it must not be served.
-    pub fn read(&self, shared: &Shared, findings: &mut Findings) -> Option<ZoneFile> {
+    pub fn read(&self, shared: &Shared, findings: &mut Findings) -> Option<(ZoneFile, Owners)> {
         let source = match &self.text {
             Ok(source) => source,
             Err(reason) => {
@@ -76,10 +76,12 @@ impl WrittenZone {
                 yaml::read(source, &root, &self.name, shared, &mut own)
             })
         };
-        if let Some(zone) = &zone {
+        let zone = zone.map(|zone| {
+            let owners = Owners::of(&zone);
             // A line that could not be read may be told as missing once more; better twice than not at all.
-            check::check(zone, self.bounds.largest_rrset, &mut own);
-        }
+            check::check(&zone, &owners, self.bounds.largest_rrset, &mut own);
+            (zone, owners)
+        });
         own.sort();
         findings.extend(own);
         zone

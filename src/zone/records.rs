@@ -108,19 +108,30 @@ impl Records {
 
     /// In the order written.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
-        self.entries.iter().map(|entry| {
-            let owner = &self.octets[entry.owner as usize..];
-            let rdata = &self.octets[entry.rdata as usize..];
-            Record {
-                owner: &owner[..crate::wire::name::wire_length(owner).unwrap_or(0)],
-                rtype: entry.rtype,
-                ttl: entry.ttl,
-                rdata: &rdata[..usize::from(entry.rdata_length)],
-                source: &self.sources[usize::from(entry.source)],
-                line: entry.line,
-                column: entry.column,
-            }
-        })
+        self.entries.iter().map(|entry| self.record(entry))
+    }
+
+    /// The record that was written after `index` others.
+    ///
+    /// # Panics
+    /// When there are not that many.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Record<'_> {
+        self.record(&self.entries[index])
+    }
+
+    fn record(&self, entry: &Entry) -> Record<'_> {
+        let owner = &self.octets[entry.owner as usize..];
+        let rdata = &self.octets[entry.rdata as usize..];
+        Record {
+            owner: &owner[..crate::wire::name::wire_length(owner).unwrap_or(0)],
+            rtype: entry.rtype,
+            ttl: entry.ttl,
+            rdata: &rdata[..usize::from(entry.rdata_length)],
+            source: &self.sources[usize::from(entry.source)],
+            line: entry.line,
+            column: entry.column,
+        }
     }
 
     /// How many.

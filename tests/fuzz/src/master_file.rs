@@ -8,7 +8,7 @@ use meridian::site::read::Shared;
 use meridian::wire::{Name, Rtype};
 use meridian::yaml;
 use meridian::zone::compile::LONGEST_RRSET;
-use meridian::zone::{ZoneFile, check, compile, master, write, yaml as zone_yaml};
+use meridian::zone::{Owners, ZoneFile, check, compile, master, write, yaml as zone_yaml};
 
 use super::asking::ask_for_all;
 
@@ -27,11 +27,11 @@ pub fn master_file(bytes: &[u8]) {
     let source = Source::new("/dev/shm/meridian-fuzz-empty/example.com.zone", text);
     let mut findings = Findings::new();
     let file = master::read(&source, &apex, None, &mut findings);
-    check::check(&file, LONGEST_RRSET, &mut findings);
+    check::check(&file, &Owners::of(&file), LONGEST_RRSET, &mut findings);
     findings.sort();
     let _ = findings.to_string();
     let is_good = !findings.has_errors();
-    match compile::compile(&file, None) {
+    match compile::compile(&file, Owners::of(&file), None) {
         Ok(zone) => ask_for_all(&file, zone, is_good),
         Err(compile::CompileError::NoSoa) => assert!(!is_good, "no SOA, and nothing was said"),
         Err(_) => {}

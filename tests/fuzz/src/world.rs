@@ -18,7 +18,7 @@ use meridian::snapshot::{Snapshot, ZoneToPublish, services_of};
 use meridian::wire::Name;
 use meridian::yaml;
 use meridian::zone::compile::LONGEST_RRSET;
-use meridian::zone::{ZoneFile, check, compile as zone_compile, master, yaml as zone_yaml};
+use meridian::zone::{Owners, ZoneFile, check, compile as zone_compile, master, yaml as zone_yaml};
 
 const SITES: &str = include_str!("../world/sites.yaml");
 const STEERED: &str = include_str!("../world/example.com.yaml");
@@ -64,7 +64,7 @@ fn name(text: &str) -> Name {
 }
 
 fn published(file: ZoneFile) -> ZoneToPublish {
-    let zone = zone_compile::compile(&file, None).expect("the world compiles");
+    let zone = zone_compile::compile(&file, Owners::of(&file), None).expect("the world compiles");
     ZoneToPublish { name: file.apex, zone: Some(Arc::new(zone)), services: file.services }
 }
 
@@ -73,7 +73,7 @@ fn read_yaml(apex: &str, text: &str) -> ZoneFile {
     let mut findings = Findings::new();
     let root = yaml::read(&source, &mut findings).expect("the world is YAML");
     let file = zone_yaml::read(&source, &root, &name(apex), shared(), &mut findings).expect("a zone");
-    check::check(&file, LONGEST_RRSET, &mut findings);
+    check::check(&file, &Owners::of(&file), LONGEST_RRSET, &mut findings);
     assert!(!findings.has_errors(), "{findings}");
     file
 }
@@ -81,7 +81,7 @@ fn read_yaml(apex: &str, text: &str) -> ZoneFile {
 fn read_master(apex: &str, text: &str) -> ZoneFile {
     let mut findings = Findings::new();
     let file = master::read(&Source::new("world.zone", text), &name(apex), None, &mut findings);
-    check::check(&file, LONGEST_RRSET, &mut findings);
+    check::check(&file, &Owners::of(&file), LONGEST_RRSET, &mut findings);
     assert!(!findings.has_errors(), "{findings}");
     file
 }

@@ -7,7 +7,7 @@ use meridian::site::read::Shared;
 use meridian::wire::Name;
 use meridian::yaml;
 use meridian::zone::compile::LONGEST_RRSET;
-use meridian::zone::{check, compile, yaml as zone_yaml};
+use meridian::zone::{Owners, check, compile, yaml as zone_yaml};
 
 use super::asking::ask_for_all;
 use super::world;
@@ -29,11 +29,11 @@ pub fn zone_yaml(bytes: &[u8]) {
     let apex = Name::parse("example.com.", None).expect("a name");
     let _ = zone_yaml::name_inside(&root, &mut Findings::new());
     let Some(file) = zone_yaml::read(&source, &root, &apex, world::shared(), &mut findings) else { return };
-    check::check(&file, LONGEST_RRSET, &mut findings);
+    check::check(&file, &Owners::of(&file), LONGEST_RRSET, &mut findings);
     findings.sort();
     let _ = findings.to_string();
     let is_good = !findings.has_errors();
-    match compile::compile(&file, file.automatic_serial.then_some(7)) {
+    match compile::compile(&file, Owners::of(&file), file.automatic_serial.then_some(7)) {
         Ok(zone) => ask_for_all(&file, zone, is_good),
         Err(compile::CompileError::NoSoa) => assert!(!is_good, "no SOA, and nothing was said"),
         Err(_) => {}
