@@ -7,10 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::net::Ipv6Addr;
-use std::num::NonZero;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
@@ -20,6 +17,7 @@ use super::ranking::{Interner, Order, Ranker, Rankings};
 use super::table::{Boundaries, CELL, Cell, Ranges};
 use super::{Catchments, RankingId, ServiceCatchments};
 use crate::geo::{Country, Geography, Place, Records, Walker, special};
+use crate::parallel;
 use crate::site::rules::first_match;
 use crate::site::{Rule, Service};
 
@@ -42,8 +40,8 @@ pub struct Survey {
 pub fn survey(services: &[Arc<Service>], geography: &dyn Geography) -> Survey {
     let overlays = Overlays::new(services);
     let classes = Classes::new(services, geography);
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let v4 = in_parallel(threads, 256, geography, |shard, thread| {
+    let thread = || Thread { walker: geography.walker(), cache: Cache::default() };
+    let v4 = parallel::map_with(256, thread, |shard, thread| {
         let first = (shard as u32) << 24;
         let mut ranges = V4Ranges::default();
         let mut cut = Cut::new(&overlays.v4, u128::from(first), u128::from(first | 0x00ff_ffff));
@@ -59,7 +57,7 @@ pub fn survey(services: &[Arc<Service>], geography: &dyn Geography) -> Survey {
         });
         ranges
     });
-    let v6 = in_parallel(threads, V6_SHARDS, geography, |shard, thread| {
+    let v6 = parallel::map_with(V6_SHARDS, thread, |shard, thread| {
         let (first, last, is_walked) = v6_shard(shard);
         let mut ranges = V6Ranges::default();
         let mut cut = Cut::new(&overlays.v6, first, last);
@@ -92,37 +90,6 @@ fn v6_shard(shard: usize) -> (u128, u128, bool) {
             (first, first + ((1 << 112) - 1), true)
         }
     }
-}
-
-/// Runs `work` once for each shard; gives the results in the order of shards.
-fn in_parallel<T: Send>(
-    threads: usize,
-    shards: usize,
-    geography: &dyn Geography,
-    work: impl Fn(usize, &mut Thread<'_>) -> T + Sync,
-) -> Vec<T> {
-    let next = AtomicUsize::new(0);
-    let take_shards = || {
-        let mut thread = Thread { walker: geography.walker(), cache: Cache::default() };
-        let mut done = Vec::new();
-        loop {
-            let shard = next.fetch_add(1, Ordering::Relaxed);
-            if shard >= shards {
-                return done;
-            }
-            done.push((shard, work(shard, &mut thread)));
-        }
-    };
-    let mut results: Vec<(usize, T)> = thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(take_shards)).collect();
-        let mut results = take_shards();
-        for other in others {
-            results.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        results
-    });
-    results.sort_unstable_by_key(|(shard, _)| *shard);
-    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// What one thread works with.

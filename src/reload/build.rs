@@ -1,6 +1,6 @@
 //! Puts a snapshot together, and asks it whether it answers as the zones themselves say.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::expect;
@@ -8,7 +8,7 @@ use super::zones::{ServedZone, Standing};
 use super::{Geography, KeepAll, Reloader, Served};
 use crate::catchment::compile::survey;
 use crate::catchment::{Catchments, ServiceIndex};
-use crate::finding::{At, Findings, Source};
+use crate::finding::{Findings, Source};
 use crate::geo::Databases;
 use crate::geo::read::About;
 use crate::health::board::Layout;
@@ -108,7 +108,7 @@ impl Reloader {
         findings: &mut Findings,
     ) -> Result<(Arc<Catchments>, Vec<About>), KeepAll> {
         let mut own = Findings::new();
-        let paths: Vec<_> = geography.files.iter().map(|file| file.path.clone()).collect();
+        let paths: Vec<_> = geography.files.iter().map(|(path, _)| path.clone()).collect();
         let databases = Databases::open(&paths, &mut own);
         let survey = survey(services, &databases);
         // Large files show their damage only when they are walked.
@@ -133,13 +133,13 @@ impl Reloader {
         findings: &mut Findings,
     ) -> Result<bool, KeepAll> {
         let Some(served) = &self.served else { return Ok(false) };
-        let earlier = |name: &Name| served.zones.get(name).filter(|earlier| earlier.zone.is_some());
+        let earlier = |name: &Name| served.zones.get(name).filter(|earlier| earlier.version.zone.is_some());
         // First those that somebody changed: another zone's expectation may fail for what is theirs.
         let mut fell_back = false;
         for name in failing {
             if let (Some(zone), Some(earlier)) = (zones.get(name), earlier(name))
                 && zone.standing == Standing::New
-                && !earlier.is_unchanged(&zone.written)
+                && !earlier.version.has_text_of(&zone.version)
             {
                 let kept = self.keep(earlier, shared, true, findings)?;
                 zones.insert(name.clone(), kept);
@@ -180,7 +180,7 @@ fn run_expectations(
 ) -> BTreeSet<Name> {
     let mut failing = BTreeSet::new();
     for (name, zone) in zones {
-        for expectation in zone.expectations.iter() {
+        for expectation in &zone.version.expectations {
             if let Some(text) = expect::failure(expectation, snapshot, layout) {
                 findings.error(&expectation.at, format!("expectation failed: {text}"));
                 failing.insert(name.clone());
@@ -227,17 +227,22 @@ fn warn_of_unreachable(
     }
 }
 
-/// A zone below one that we serve as well, which says nothing of it: who walks down from there never finds it.
+/// A zone below one that we serve as well, which says nothing of it: who walks down from there never finds it. Told when
+/// either of them is new.
 fn warn_of_undelegated(zones: &BTreeMap<Name, ServedZone>, findings: &mut Findings) {
-    let by_name: HashMap<&Name, &ServedZone> = zones.iter().collect();
-    for (name, zone) in zones {
-        let above = std::iter::successors(name.parent(), Name::parent);
-        let parent = above.filter_map(|above| by_name.get(&above)).find_map(|parent| parent.zone.as_ref());
-        if let (Some(parent), Ok(source)) = (parent, &zone.written.text)
-            && !parent.delegates(name)
-        {
-            let text = format!("the zone {} is served here too and does not delegate {name}", parent.apex());
-            findings.warning(&At::start(source), text);
+    let closest_above = |name: &Name| {
+        std::iter::successors(name.parent(), Name::parent).find_map(|above| zones.get_key_value(&above))
+    };
+    let mut told = BTreeSet::new();
+    for (new, _) in zones.iter().filter(|(_, zone)| zone.standing != Standing::Same) {
+        // In canonical order a name is followed by those below it.
+        for (name, zone) in zones.range(new..).take_while(|(name, _)| name.is_at_or_below(new)) {
+            let Some((above, parent)) = closest_above(name) else { continue };
+            let delegates = parent.version.zone.as_ref().is_none_or(|parent| parent.delegates(name));
+            if (name == new || above == new) && !delegates && told.insert(name) {
+                let text = format!("the zone {above} is served here too and does not delegate {name}");
+                findings.note(zone.version.path(), text);
+            }
         }
     }
 }

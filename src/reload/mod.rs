@@ -5,9 +5,8 @@
 //! snapshot together only if something is different (`build`). Nothing here is on the query path, and nothing is published
 //! here: the daemon does that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +20,7 @@ use crate::policy::Policy;
 use crate::site::Service;
 use crate::site::read::Shared;
 use crate::snapshot::Snapshot;
+use crate::stamp::Stamp;
 use crate::wire::Name;
 use crate::yaml;
 use crate::zone::compile::LONGEST_RRSET;
@@ -94,17 +94,9 @@ struct Served {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Geography {
     /// In the order in which they are asked.
-    files: Vec<Stamp>,
+    files: Vec<(PathBuf, Stamp)>,
     /// What could not be used when the snapshot was built, so that it is no reason to refuse the next one.
     refused: BTreeSet<PathBuf>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp {
-    path: PathBuf,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
 }
 
 /// The whole old snapshot stays; the findings say why.
@@ -172,8 +164,8 @@ impl Reloader {
         match attempt {
             Ok(Attempt::New(new)) => {
                 let (served, snapshot, layout) = *new;
-                for (name, zone) in &served.zones {
-                    if let Some(serial) = zone.serial {
+                for (name, zone) in served.zones.iter().filter(|(_, zone)| zone.standing != Standing::Same) {
+                    if let Some(serial) = zone.version.serial {
                         self.serials.note(name, serial);
                     }
                 }
@@ -200,8 +192,8 @@ impl Reloader {
     pub fn zones(&self) -> Vec<ZoneStatus> {
         let status = |(name, zone): (&Name, &ServedZone)| ZoneStatus {
             name: name.clone(),
-            serial: zone.zone.as_ref().map(|zone| zone.serial()),
-            names: zone.zone.as_ref().map_or(0, |zone| zone.name_count()),
+            serial: zone.version.zone.as_ref().map(|zone| zone.serial()),
+            names: zone.version.zone.as_ref().map_or(0, |zone| zone.name_count()),
             is_kept: zone.standing == Standing::Kept,
         };
         self.served.iter().flat_map(|served| &served.zones).map(status).collect()
@@ -247,11 +239,14 @@ impl Reloader {
     }
 
     /// What each file was when it was good: one that cannot be read now is still that.
-    fn was(&self) -> BTreeMap<PathBuf, Was> {
-        let Some(served) = &self.served else { return BTreeMap::new() };
-        let shared = served.shared_files.iter().map(|source| (source.path.clone(), Was::Shared));
-        let zones =
-            served.zones.iter().map(|(name, zone)| (zone.written.path.clone(), Was::Zone(name.clone())));
+    fn was(&self) -> HashMap<&Path, Was<'_>> {
+        let Some(served) = &self.served else { return HashMap::new() };
+        let shared = served.shared_files.iter().map(|source| (source.path.as_path(), Was::Shared));
+        let zones = served.zones.iter().map(|(name, zone)| {
+            // What never was good is read again, so that it is told again what is wrong.
+            let stamp = zone.version.written.stamp.filter(|_| zone.version.zone.is_some());
+            (zone.version.path(), Was::Zone(name, stamp))
+        });
         shared.chain(zones).collect()
     }
 
@@ -285,18 +280,13 @@ impl Reloader {
             match fs::metadata(&path) {
                 // A folder would be listed once more when it is opened, and be no database at all.
                 Ok(metadata) if !metadata.is_file() => own.unreadable(&path, "no regular file"),
-                Ok(metadata) => geography.files.push(Stamp {
-                    path,
-                    inode: metadata.ino(),
-                    length: metadata.len(),
-                    modified: (metadata.mtime(), metadata.mtime_nsec()),
-                }),
+                Ok(metadata) => geography.files.push((path, Stamp::of(&metadata))),
                 Err(error) => own.unreadable(&path, error.to_string()),
             }
         }
-        for Stamp { path, .. } in self.served.iter().flat_map(|served| &served.geography.files) {
+        for (path, _) in self.served.iter().flat_map(|served| &served.geography.files) {
             let is_told = own.iter().any(|finding| finding.path == *path);
-            if !force && !is_told && geography.files.iter().all(|file| file.path != *path) {
+            if !force && !is_told && geography.files.iter().all(|(file, _)| file != path) {
                 own.unreadable(path, "is gone; what it held is kept until `meridian reload --force`");
             }
         }

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -14,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{debug, warn};
+
+use crate::stamp::Stamp;
 
 /// Events must have been quiet for this long: a save is several of them, a checkout thousands.
 const QUIET: Duration = Duration::from_millis(200);
@@ -136,17 +137,6 @@ struct Look {
     folders: BTreeMap<PathBuf, (u64, u64)>,
 }
 
-/// Enough of a file's metadata to tell that it was written again or replaced.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-    /// Also when who may read it changes.
-    changed: (i64, i64),
-}
-
 impl Look {
     fn at(roots: &[PathBuf]) -> Look {
         let mut look = Look::default();
@@ -159,19 +149,12 @@ impl Look {
     /// `above` are the folders that this one is in: a symbolic link back to one of them is not followed.
     fn add(&mut self, path: &Path, above: &mut Vec<(u64, u64)>) {
         let Ok(metadata) = fs::metadata(path) else { return };
-        let stamp = Stamp {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            length: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        };
+        let stamp = Stamp::of(&metadata);
         if metadata.is_file() {
             self.files.insert(path.to_owned(), stamp);
-        } else if metadata.is_dir() && above.len() < DEEPEST && !above.contains(&(stamp.device, stamp.inode))
-        {
-            self.folders.insert(path.to_owned(), (stamp.device, stamp.inode));
-            above.push((stamp.device, stamp.inode));
+        } else if metadata.is_dir() && above.len() < DEEPEST && !above.contains(&stamp.identity()) {
+            self.folders.insert(path.to_owned(), stamp.identity());
+            above.push(stamp.identity());
             let mut entries: Vec<PathBuf> =
                 fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
             entries.sort();

@@ -1,32 +1,43 @@
 //! Each zone's next version: read anew, the same as before, or the last good one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hasher};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::serials::Serial;
 use super::{KeepAll, Reloader};
 use crate::finding::{Findings, Source};
+use crate::parallel;
 use crate::site::Service;
 use crate::site::read::Shared;
 use crate::snapshot::ZoneToPublish;
 use crate::wire::Name;
 use crate::zone::master::read_text;
-use crate::zone::read::{Folder, WrittenZone};
+use crate::zone::read::{Folder, Text, WrittenZone};
 use crate::zone::{Expectation, Zone, compile};
 
 /// A zone as it is, or is to be, served.
 #[derive(Clone, Debug)]
 pub(super) struct ServedZone {
-    /// Its last good text; its last text where none was good.
+    pub(super) version: Arc<Version>,
+    pub(super) standing: Standing,
+}
+
+/// What was made of a zone's file.
+#[derive(Clone, Debug)]
+pub(super) struct Version {
+    /// The last good one; the last where none was good. The text is at hand where it is to be read again when what is shared changes.
     pub(super) written: WrittenZone,
+    /// Of the text.
+    digest: u64,
     /// None: it could never be read, and its names are SERVFAIL (meaning 18).
     pub(super) zone: Option<Arc<Zone>>,
     pub(super) services: Vec<Arc<Service>>,
-    pub(super) expectations: Arc<[Expectation]>,
+    pub(super) expectations: Vec<Expectation>,
     pub(super) serial: Option<Serial>,
-    pub(super) standing: Standing,
-    /// Files that the zone's own includes.
-    included: Arc<[Arc<Source>]>,
+    /// Files that the zone's own includes, and the digest of each.
+    included: Vec<(PathBuf, u64)>,
 }
 
 /// How a zone on its way into a snapshot relates to the one before.
@@ -52,35 +63,38 @@ impl Reloader {
         force: bool,
         findings: &mut Findings,
     ) -> Result<BTreeMap<Name, ServedZone>, KeepAll> {
-        let mut zones = BTreeMap::new();
-        for written in &folder.zones {
-            let served = self.served.as_ref().and_then(|served| served.zones.get(&written.name));
-            if let Some(served) = served
-                && !shared_is_new
-                && served.is_unchanged(written)
-            {
-                let same =
-                    ServedZone { standing: Standing::Same, written: written.clone(), ..served.clone() };
-                zones.insert(written.name.clone(), same);
-                continue;
-            }
-            let zone = match self.build_zone(written, shared, findings) {
+        let served_zones = self.served.as_ref().map(|served| &served.zones);
+        let by_name: HashMap<&Name, &ServedZone> = served_zones.into_iter().flatten().collect();
+        let is_same = |written: &&WrittenZone| {
+            let served = by_name.get(&written.name).map(|served| &served.version);
+            served.is_some_and(|served| {
+                served.is_unchanged(written) && !(shared_is_new && served.uses_shared())
+            })
+        };
+        let (same, to_read): (Vec<&WrittenZone>, Vec<&WrittenZone>) = folder.zones.iter().partition(is_same);
+        let same =
+            same.into_iter().map(|written| (written.name.clone(), by_name[&written.name].still(written)));
+        let mut zones: BTreeMap<Name, ServedZone> = same.collect();
+        let read = parallel::map(to_read.len(), |number| self.build_zone(to_read[number], shared));
+        for (written, (zone, found)) in to_read.into_iter().zip(read) {
+            findings.extend(found);
+            let zone = match zone {
                 Some(zone) => zone,
-                None => match served.filter(|served| served.zone.is_some()) {
+                None => match by_name.get(&written.name).filter(|served| served.version.zone.is_some()) {
                     Some(served) => self.keep(served, shared, shared_is_new, findings)?,
                     None => ServedZone::broken(written),
                 },
             };
             zones.insert(written.name.clone(), zone);
         }
-        let served = self.served.iter().flat_map(|served| &served.zones);
         // What never was a zone is not missed.
-        for (name, served) in served.filter(|(_, zone)| zone.zone.is_some()) {
-            if zones.contains_key(name) || force {
+        let served = served_zones.into_iter().flatten().filter(|(_, served)| served.version.zone.is_some());
+        for (name, served) in served.filter(|_| !force) {
+            if zones.contains_key(name) {
                 continue;
             }
             let text = format!("is gone; the zone {name} is kept until `meridian reload --force`");
-            findings.unreadable(&served.written.path, text);
+            findings.unreadable(&served.version.written.path, text);
             zones.insert(name.clone(), self.keep(served, shared, shared_is_new, findings)?);
         }
         if zones.is_empty() {
@@ -99,78 +113,122 @@ impl Reloader {
         shared_is_new: bool,
         findings: &mut Findings,
     ) -> Result<ServedZone, KeepAll> {
-        if !shared_is_new || served.services.is_empty() {
-            return Ok(ServedZone { standing: Standing::Kept, ..served.clone() });
+        let ServedZone { version, .. } = served;
+        if !shared_is_new || !version.uses_shared() {
+            return Ok(ServedZone { version: Arc::clone(version), standing: Standing::Kept });
         }
-        let mut of_old = Findings::new();
-        match self.build_zone(&served.written, shared, &mut of_old) {
-            Some(zone) => Ok(ServedZone { standing: Standing::Kept, ..zone }),
-            None => {
+        match self.build_zone(&version.written, shared) {
+            (Some(zone), _) => Ok(ServedZone { standing: Standing::Kept, ..zone }),
+            (None, of_old) => {
                 let text = format!(
                     "the last good version of {} does not go with what is shared now; everything stays as it was",
-                    served.written.name
+                    version.written.name
                 );
-                findings.unreadable(&served.written.path, text);
+                findings.unreadable(&version.written.path, text);
                 findings.extend(of_old);
                 Err(KeepAll)
             }
         }
     }
 
-    fn build_zone(
-        &self,
-        written: &WrittenZone,
-        shared: &Shared,
-        findings: &mut Findings,
-    ) -> Option<ServedZone> {
-        let mut own = Findings::new();
-        let file = written.read(shared, &mut own);
-        let is_broken = own.has_errors();
-        findings.extend(own);
-        let (file, owners) = file.filter(|_| !is_broken)?;
+    fn build_zone(&self, written: &WrittenZone, shared: &Shared) -> (Option<ServedZone>, Findings) {
+        let mut findings = Findings::new();
+        let read = written.read(shared, &mut findings);
+        let Some((file, owners)) = read.filter(|_| !findings.has_errors()) else { return (None, findings) };
         let proposed = file.automatic_serial.then(|| self.serials.propose(&file));
-        match compile::compile(&file, owners, proposed.map(|serial| serial.number)) {
-            Ok(zone) => Some(ServedZone {
-                written: written.clone(),
-                serial: Some(proposed.unwrap_or_else(|| Serial::as_written(&file, zone.serial()))),
-                zone: Some(Arc::new(zone)),
-                included: file.included.into(),
-                services: file.services,
-                expectations: file.expectations.into(),
-                standing: Standing::New,
-            }),
+        let zone = match compile::compile(&file, owners, proposed.map(|serial| serial.number)) {
+            Ok(zone) => zone,
             Err(error) => {
                 findings.unreadable(&written.path, error.to_string());
-                None
+                return (None, findings);
             }
+        };
+        let serial = proposed.unwrap_or_else(|| Serial::as_written(&file, zone.serial()));
+        let digest_of = |file: &Arc<Source>| (file.path.clone(), digest(&file.text));
+        let mut version = Version {
+            written: written.with_text(Text::Read(Arc::clone(&file.source))),
+            digest: digest(&file.source.text),
+            zone: Some(Arc::new(zone)),
+            serial: Some(serial),
+            included: file.included.iter().map(digest_of).collect(),
+            services: file.services,
+            expectations: file.expectations,
+        };
+        // A zone of a million names has a text of 30 MB.
+        if !version.uses_shared() {
+            version.written.text = Text::AsItWas;
         }
+        (Some(ServedZone { version: Arc::new(version), standing: Standing::New }), findings)
     }
 }
 
 impl ServedZone {
     fn broken(written: &WrittenZone) -> ServedZone {
-        ServedZone {
+        let version = Version {
             written: written.clone(),
+            digest: 0,
             zone: None,
             services: Vec::new(),
-            expectations: Arc::default(),
+            expectations: Vec::new(),
             serial: None,
-            standing: Standing::Broken,
-            included: Arc::default(),
-        }
+            included: Vec::new(),
+        };
+        ServedZone { version: Arc::new(version), standing: Standing::Broken }
+    }
+
+    /// The same, from a file that says the same.
+    fn still(&self, written: &WrittenZone) -> ServedZone {
+        let known = &self.version.written;
+        let version = if known.path == written.path && known.stamp == written.stamp {
+            Arc::clone(&self.version)
+        } else {
+            Arc::new(Version { written: written.with_text(known.text.clone()), ..(*self.version).clone() })
+        };
+        ServedZone { version, standing: Standing::Same }
+    }
+
+    pub(super) fn to_publish(&self, name: &Name) -> ZoneToPublish {
+        let Version { zone, services, .. } = &*self.version;
+        ZoneToPublish { name: name.clone(), zone: zone.clone(), services: services.clone() }
+    }
+}
+
+impl Version {
+    /// Whether what it means hangs on more than its own file.
+    fn uses_shared(&self) -> bool {
+        !self.services.is_empty()
     }
 
     /// Whether the files are as they were when they were good.
     pub(super) fn is_unchanged(&self, written: &WrittenZone) -> bool {
-        let (Ok(mine), Ok(theirs)) = (&self.written.text, &written.text) else { return false };
+        let says_the_same = match &written.text {
+            Text::AsItWas => true,
+            Text::Read(source) => digest(&source.text) == self.digest,
+            Text::Unreadable(_) => false,
+        };
+        let is_as_it_was =
+            |(path, known): &(PathBuf, u64)| read_text(path).is_ok_and(|text| digest(&text) == *known);
         self.zone.is_some()
+            && says_the_same
             && self.written.rival == written.rival
-            && mine.text == theirs.text
-            && (self.included.is_empty() || mine.path == theirs.path)
-            && self.included.iter().all(|file| read_text(&file.path).is_ok_and(|text| text == file.text))
+            && (self.included.is_empty() || self.written.path == written.path)
+            && self.included.iter().all(is_as_it_was)
     }
 
-    pub(super) fn to_publish(&self, name: &Name) -> ZoneToPublish {
-        ZoneToPublish { name: name.clone(), zone: self.zone.clone(), services: self.services.clone() }
+    /// Whether both were made of the same text.
+    pub(super) fn has_text_of(&self, other: &Version) -> bool {
+        (self.digest, &self.included) == (other.digest, &other.included)
     }
+
+    /// Where it stands.
+    pub(super) fn path(&self) -> &Path {
+        &self.written.path
+    }
+}
+
+/// Of a text, to tell whether another is the same.
+fn digest(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text.as_bytes());
+    hasher.finish()
 }
