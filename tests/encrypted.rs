@@ -13,12 +13,16 @@ mod clients;
 mod geo;
 #[path = "encrypted/https.rs"]
 mod https;
+#[path = "encrypted/passed.rs"]
+mod passed;
 #[path = "support/question.rs"]
 mod question;
 #[path = "encrypted/quic.rs"]
 mod quic;
 #[path = "support/server.rs"]
 mod server;
+#[path = "support/sockets.rs"]
+mod sockets;
 #[path = "encrypted/tls.rs"]
 mod tls;
 #[allow(dead_code)] // a part of it is for other tests

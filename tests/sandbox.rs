@@ -4,7 +4,7 @@
 //! Landlock or systemd's tools is skipped with a word where they are not.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -13,16 +13,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use command_fds::{CommandFdExt, FdMapping};
 use meridian::wire::{Name, Rtype, message::query};
 use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid};
-use socket2::{Domain, Socket, Type};
 
 #[path = "support/server.rs"]
 mod server;
+#[path = "support/sockets.rs"]
+mod sockets;
 
 use server::{ANSWER_TIME, Home, PATIENCE, Process, Server, ask_tcp, ask_udp, in_words, udp_client};
+use sockets::{bind, with_sockets};
 
 const SERVE: [&str; 3] = ["serve", "--config", "meridian.yaml"];
 
@@ -71,37 +72,6 @@ fn is_confined(process: &Process) -> bool {
     is_so
 }
 
-/// As systemd does: descriptors from 3 on, and the process that they are for.
-fn with_sockets(home: &Home, sockets: Vec<OwnedFd>) -> Command {
-    let server = home.command(&SERVE);
-    let mut command = Command::new("sh");
-    command.arg("-c").arg("LISTEN_PID=$$ exec \"$0\" \"$@\"");
-    command.arg(server.get_program()).args(server.get_args()).current_dir(home.path(""));
-    command.env("NO_COLOR", "1").env("LISTEN_FDS", sockets.len().to_string());
-    let numbered = sockets.into_iter().zip(3..);
-    let mappings = numbered.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect();
-    command.fd_mappings(mappings).expect("each number once");
-    command
-}
-
-/// TCP and UDP at one address, UDP as often as systemd is told to with `ReusePort=`.
-fn bind(count: usize) -> (SocketAddr, Vec<UdpSocket>, TcpListener) {
-    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = tcp.local_addr().unwrap();
-    let bind_udp = |_| {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&at.into())?;
-        Ok(UdpSocket::from(socket))
-    };
-    match (0..count).map(bind_udp).collect::<io::Result<_>>() {
-        Ok(udp) => (at, udp, tcp),
-        // Somebody has that port for UDP; the next one is another.
-        Err(error) if error.kind() == ErrorKind::AddrInUse => bind(count),
-        Err(error) => panic!("{error}"),
-    }
-}
-
 // Sockets that systemd bound.
 
 #[test]
@@ -113,7 +83,7 @@ fn passed_sockets_are_taken_and_what_arrives_without_a_server_waits_for_one() {
     let start = || {
         let copies = [udp[0].try_clone().unwrap().into(), tcp.try_clone().unwrap().into()];
         let stray = OwnedFd::from(stray.try_clone().unwrap());
-        Process::spawn(with_sockets(&home, copies.into_iter().chain([stray]).collect()))
+        Process::spawn(with_sockets(&home.command(&SERVE), copies.into_iter().chain([stray]).collect()))
     };
     let mut process = start();
     process.wait_for_line(&format!("UDP at {at} was passed by systemd, 1 sockets for 2 threads"));
@@ -141,7 +111,7 @@ fn of_several_passed_sockets_each_is_read() {
     let (at, udp, tcp) = bind(3);
     home.write("meridian.yaml", format!("listen: \"{at}\"\nworkers: 1\n"));
     let sockets = udp.into_iter().map(OwnedFd::from).chain([tcp.into()]);
-    let process = Process::spawn(with_sockets(&home, sockets.collect()));
+    let process = Process::spawn(with_sockets(&home.command(&SERVE), sockets.collect()));
     process.wait_for_line(&format!("UDP at {at} was passed by systemd, 3 sockets for 3 threads"));
     process.wait_for_line("ready after ");
     for _ in 0..64 {
@@ -249,7 +219,8 @@ fn the_watchdog_is_not_fed_when_queries_are_not_answered() {
     let (at, udp, tcp) = bind(1);
     udp[0].connect("127.0.0.1:1").unwrap();
     home.write("meridian.yaml", format!("listen: \"{at}\"\nworkers: 1\n"));
-    let mut command = with_sockets(&home, udp.into_iter().map(OwnedFd::from).chain([tcp.into()]).collect());
+    let mut command =
+        with_sockets(&home.command(&SERVE), udp.into_iter().map(OwnedFd::from).chain([tcp.into()]).collect());
     command.env("NOTIFY_SOCKET", &manager.path).env("WATCHDOG_USEC", "300000");
     let process = Process::spawn(command);
     manager.wait_for("READY=1");

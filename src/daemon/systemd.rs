@@ -18,6 +18,7 @@ use sd_notify::NotifyState;
 use socket2::SockRef;
 use tracing::{debug, info, warn};
 
+use crate::transport::encrypted::quic;
 use crate::transport::udp;
 use crate::wire::message::query;
 use crate::wire::{Name, Rtype};
@@ -101,10 +102,10 @@ impl Passed {
     pub(super) fn quic(&mut self, address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
         let sockets = self.all_udp(address)?;
         for socket in &sockets {
-            socket.set_nonblocking(true)?;
+            quic::prepare(&SockRef::from(socket))?;
         }
         if !sockets.is_empty() {
-            info!("QUIC at {address} was passed by systemd");
+            info!("QUIC at {address} was passed by systemd, {} sockets", sockets.len());
         }
         Ok(sockets)
     }

@@ -16,7 +16,7 @@ use quinn::{
     Connection, Endpoint, EndpointConfig, Incoming, ReadExactError, RecvStream, SendStream, ServerConfig,
     TokioRuntime, TransportConfig, VarInt,
 };
-use socket2::{Protocol, Type};
+use socket2::{Protocol, Socket, Type};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::timeout;
@@ -61,11 +61,19 @@ const FAREWELL: Duration = Duration::from_millis(200);
 /// The address cannot be had.
 pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
+    prepare(&socket)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Makes a socket what [`serve`] expects of it; of those that another process bound, too.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn prepare(socket: &Socket) -> io::Result<()> {
     // As much as the kernel allows (net.core.rmem_max).
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    socket.bind(&address.into())?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    socket.set_nonblocking(true)
 }
 
 /// Answers what comes in at some sockets until `stop` says so. Needs a thread of its own.
