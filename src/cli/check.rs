@@ -1,5 +1,6 @@
 //! `meridian check`.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,13 +8,14 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Places;
-use crate::config::{self, Config, DEFAULT_PATH};
+use crate::config::{self, Config, DEFAULT_PATH, Listener};
 use crate::control::findings_as_json;
 use crate::finding::{Findings, Source};
 use crate::reload::Reloader;
+use crate::transport::encrypted::certificate;
 use crate::yaml;
 
-/// Tell everything that is wrong with zones, sites and geo databases, and run the zones' expectations.
+/// Tell everything that is wrong with zones, sites, geo databases and certificates, and run the zones' expectations.
 ///
 /// Exit 0: valid; 1: not.
 #[derive(Debug, Args)]
@@ -34,8 +36,10 @@ impl Check {
             Ok(what) => what,
             Err(code) => return code,
         };
+        let mut findings = Findings::new();
+        check_certificates(&config.listen, &mut findings);
         let mut reloader = Reloader::of(&config, false);
-        let findings = reloader.reload(false).findings;
+        findings.extend(reloader.reload(false).findings);
         let findings = match &only {
             Some(path) => findings.only(|finding| is_same_file(&finding.path, path)),
             None => findings,
@@ -54,7 +58,8 @@ impl Check {
         };
         if path.is_dir() {
             self.places.zones = Some(path);
-            return Ok((self.places.config()?, None));
+            // Where it is served is not asked.
+            return Ok((Config { listen: Vec::new(), ..self.places.config()? }, None));
         }
         if !path.is_file() {
             return wrong_usage("there is no such file");
@@ -94,6 +99,16 @@ impl Check {
             text.push_str(&format!("good: {} zones, {names} names, {services} services\n", zones.len()));
         }
         super::print(&text);
+    }
+}
+
+/// Reads those of all listeners as the server does at its start.
+fn check_certificates(listeners: &[Listener], findings: &mut Findings) {
+    let mut checked = HashSet::new();
+    for files in listeners.iter().filter_map(|listener| listener.protocol.certificate()) {
+        if checked.insert(files) {
+            certificate::read(&files.certificate, &files.key, findings);
+        }
     }
 }
 

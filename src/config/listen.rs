@@ -32,6 +32,17 @@ pub enum Protocol {
     Https(Certificate, String),
 }
 
+impl Protocol {
+    /// What the server proves its name by, where it does.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Certificate> {
+        match self {
+            Protocol::Plain => None,
+            Protocol::Tls(files) | Protocol::Quic(files) | Protocol::Https(files, _) => Some(files),
+        }
+    }
+}
+
 /// Files by which a server proves its name; read again when they change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Certificate {

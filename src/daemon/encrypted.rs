@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch as flag;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::Published;
 use super::servers::Servers;
 use super::systemd::Passed;
 use crate::config::Listener;
 use crate::config::listen::{Certificate, Protocol};
+use crate::finding::Findings;
 use crate::nameserver::Transport;
 use crate::transport::encrypted::{self, Identity, https, quic, tls};
 use crate::transport::tcp::{self, Entrance, Limits};
@@ -43,14 +44,10 @@ impl Encrypted {
         listener: &Listener,
         passed: &mut Passed,
     ) -> io::Result<Option<SocketAddr>> {
-        let (Protocol::Tls(certificate) | Protocol::Quic(certificate) | Protocol::Https(certificate, _)) =
-            &listener.protocol
-        else {
-            return Ok(None);
-        };
+        let Some(certificate) = listener.protocol.certificate() else { return Ok(None) };
         let identity = match self.identities.get(certificate) {
             Some(identity) => Arc::clone(identity),
-            None => Identity::read(&certificate.certificate, &certificate.key).map_err(io::Error::other)?,
+            None => read(certificate)?,
         };
         self.identities.insert(certificate.clone(), Arc::clone(&identity));
         let group = match self.groups.iter_mut().position(|group| group.protocol == listener.protocol) {
@@ -136,5 +133,18 @@ impl Encrypted {
             servers.spawn("certificates".to_owned(), move || encrypted::keep(&identities, &stop))?;
         }
         Ok(())
+    }
+}
+
+fn read(files: &Certificate) -> io::Result<Arc<Identity>> {
+    let mut findings = Findings::new();
+    let identity = Identity::read(&files.certificate, &files.key, &mut findings);
+    let told = findings.iter().map(ToString::to_string);
+    match identity {
+        Some(identity) => {
+            told.for_each(|text| warn!("{text}"));
+            Ok(identity)
+        }
+        None => Err(io::Error::other(told.collect::<Vec<_>>().join("; "))),
     }
 }

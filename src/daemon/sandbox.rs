@@ -26,7 +26,6 @@ use nix::unistd::{
 use tracing::{debug, info, warn};
 
 use super::Options;
-use crate::config::listen::Protocol;
 use crate::config::{Config, DEFAULT_PATH};
 
 /// The newest whose meaning was tested; older kernels do what they can.
@@ -232,10 +231,8 @@ fn named(config: &Config, options: &Options) -> Vec<PathBuf> {
     };
     let mut paths = vec![file.to_owned(), config.zones.clone()];
     paths.extend(config.geodb.iter().chain(&config.answers.secrets).cloned());
-    for listener in &config.listen {
-        if let Protocol::Tls(files) | Protocol::Quic(files) | Protocol::Https(files, _) = &listener.protocol {
-            paths.extend([files.certificate.clone(), files.key.clone()]);
-        }
+    for files in config.listen.iter().filter_map(|listener| listener.protocol.certificate()) {
+        paths.extend([files.certificate.clone(), files.key.clone()]);
     }
     paths
 }

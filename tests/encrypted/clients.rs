@@ -58,8 +58,15 @@ pub(crate) fn home() -> (Home, CertificateDer<'static>) {
 
 /// A certificate that nobody else signed, and its key, as PEM; and the certificate as clients want it.
 pub(crate) fn new_certificate() -> (String, String, CertificateDer<'static>) {
+    certificate_from_to(1975, 4096)
+}
+
+/// Likewise, valid between the beginnings of two years.
+pub(crate) fn certificate_from_to(from: i32, to: i32) -> (String, String, CertificateDer<'static>) {
     let key = rcgen::KeyPair::generate().expect("a key");
-    let params = rcgen::CertificateParams::new(vec![NAME.to_owned()]).expect("a name");
+    let mut params = rcgen::CertificateParams::new(vec![NAME.to_owned()]).expect("a name");
+    params.not_before = rcgen::date_time_ymd(from, 1, 1);
+    params.not_after = rcgen::date_time_ymd(to, 1, 1);
     let certificate = params.self_signed(&key).expect("a certificate");
     (certificate.pem(), key.serialize_pem(), certificate.der().clone())
 }

@@ -2,9 +2,10 @@
 //! are.
 //!
 //! ```text
-//!   tls.rs     a stream like any other, under TLS: the loop, the framing and the limits are those of `tcp`
-//!   https.rs   the same door; behind it hyper reads HTTP/1.1 and HTTP/2
-//!   quic.rs    quinn's connections under the same limits; each query has a stream of its own
+//!   certificate.rs   a certificate and its key, from their files
+//!   tls.rs           a stream like any other, under TLS: the loop, the framing and the limits are those of `tcp`
+//!   https.rs         the same door; behind it hyper reads HTTP/1.1 and HTTP/2
+//!   quic.rs          quinn's connections under the same limits; each query has a stream of its own
 //! ```
 //!
 //! The loops are our own over tokio-rustls, quinn and hyper. hickory-server would bring all three, but does not hold here:
@@ -14,9 +15,6 @@
 //!
 //! 0-RTT is off everywhere: what is sent in it can be replayed by whoever heard it (RFC 9250 4.5).
 
-use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,14 +24,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{Error, InconsistentKeys, ServerConfig, SupportedProtocolVersion};
-use tracing::{error, info};
+use tokio_rustls::rustls::{Error, ServerConfig, SupportedProtocolVersion};
+use tracing::{error, info, warn};
 
+use crate::finding::{Findings, Severity};
+
+pub mod certificate;
 pub mod https;
 pub mod quic;
 pub mod tls;
@@ -43,8 +42,6 @@ pub mod tls;
 const LOOK: Duration = Duration::from_millis(500);
 /// How often the thread that looks at them looks whether it is to stop.
 const LOOK_UP: Duration = Duration::from_millis(200);
-/// Longer files are no certificates: a device file never ends.
-const LONGEST_FILE: u64 = 1 << 20;
 
 const TLS_VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 /// RFC 9001 4.2: nothing older.
@@ -69,14 +66,11 @@ struct Looked {
 }
 
 impl Identity {
-    /// Reads a certificate with those that it is signed by, and its key, both PEM.
-    ///
-    /// # Errors
-    /// What is wrong with which file.
-    pub fn read(certificate: &Path, key: &Path) -> Result<Arc<Identity>, String> {
+    /// Reads a certificate with those that signed it, and its key, both PEM; none if clients cannot be served with them.
+    pub fn read(certificate: &Path, key: &Path, findings: &mut Findings) -> Option<Arc<Identity>> {
         let stamps = [certificate, key].map(stamp_of);
-        let current = read_key(certificate, key)?;
-        Ok(Arc::new(Identity {
+        let current = certificate::read(certificate, key, findings)?;
+        Some(Arc::new(Identity {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
             current: ArcSwap::from_pointee(current),
@@ -101,12 +95,17 @@ impl Identity {
             return;
         }
         looked.taken = stamps;
-        match read_key(&self.certificate, &self.key) {
-            Ok(key) => {
-                self.current.store(Arc::new(key));
-                info!("{}: a new certificate is in use", self.certificate.display());
+        let mut findings = Findings::new();
+        let read = certificate::read(&self.certificate, &self.key, &mut findings);
+        for finding in findings.iter() {
+            match finding.severity {
+                Severity::Error => error!("{finding}; the earlier certificate stays in use"),
+                Severity::Warning => warn!("{finding}"),
             }
-            Err(text) => error!("{text}; the earlier certificate stays in use"),
+        }
+        if let Some(key) = read {
+            self.current.store(Arc::new(key));
+            info!("{}: a new certificate is in use", self.certificate.display());
         }
     }
 
@@ -155,42 +154,6 @@ fn provider() -> Arc<CryptoProvider> {
 fn stamp_of(path: &Path) -> Stamp {
     let metadata = path.metadata().ok()?;
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-}
-
-fn read_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
-    let chain = CertificateDer::pem_slice_iter(&read_file(certificate)?)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| of_file(certificate, error))?;
-    if chain.is_empty() {
-        return Err(of_file(certificate, "there is no certificate in it (PEM: -----BEGIN CERTIFICATE-----)"));
-    }
-    let private = match PrivateKeyDer::from_pem_slice(&read_file(key)?) {
-        Err(pem::Error::NoItemsFound) => {
-            return Err(of_file(key, "there is no private key in it (PEM: -----BEGIN PRIVATE KEY-----)"));
-        }
-        read => read.map_err(|error| of_file(key, error))?,
-    };
-    CertifiedKey::from_der(chain, private, &ring::default_provider()).map_err(|error| match error {
-        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            let text = format!("this is not the key of the first certificate in {}", certificate.display());
-            of_file(key, text)
-        }
-        Error::InvalidCertificate(error) => of_file(certificate, error),
-        error => of_file(key, error),
-    })
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut octets = Vec::new();
-        File::open(path)?.take(LONGEST_FILE).read_to_end(&mut octets)?;
-        Ok(octets)
-    };
-    read().map_err(|error| of_file(path, error))
-}
-
-fn of_file(path: &Path, what: impl Display) -> String {
-    format!("{}: {what}", path.display())
 }
 
 /// The records of a message, in order, as far as they can be read: all that a transport has to know of it.
