@@ -9,6 +9,8 @@ mod alike;
 mod certificates;
 #[path = "encrypted/clients.rs"]
 mod clients;
+#[path = "encrypted/counts.rs"]
+mod counts;
 #[path = "support/geo.rs"]
 mod geo;
 #[path = "encrypted/https.rs"]

@@ -174,12 +174,14 @@ fn write_status(out: &mut String, status: &Value) -> fmt::Result {
     if status["degraded"] == true {
         writeln!(out, "  none: rules and the written order of sites decide")?;
     }
+    write_connections(out, &status["transports"])?;
     let counters = &status["counters"];
+    let by_transport = ["UDP", "TCP", "TLS", "HTTPS", "QUIC"]
+        .map(|name| format!("{} {name}", counters[format!("{}_queries", name.to_lowercase())]));
     writeln!(
         out,
-        "\nqueries: {} UDP, {} TCP; {} steered, {} with client subnet, {} dropped",
-        counters["udp_queries"],
-        counters["tcp_queries"],
+        "\nqueries: {}; {} steered, {} with client subnet, {} dropped",
+        by_transport.join(", "),
         counters["steered"],
         counters["client_subnets"],
         counters["dropped"],
@@ -189,6 +191,29 @@ fn write_status(out: &mut String, status: &Value) -> fmt::Result {
     if !list(&status["findings"]).is_empty() {
         writeln!(out, "\nfound then")?;
         write_findings(out, status)?;
+    }
+    Ok(())
+}
+
+/// Of each thread that has any.
+fn write_connections(out: &mut String, transports: &Value) -> fmt::Result {
+    writeln!(out, "\nconnections")?;
+    let threads = transports.as_object().into_iter().flatten();
+    for (name, counts) in threads.filter(|(name, _)| !name.starts_with("udp-")) {
+        let cut_off = ["evicted", "cut_off_slow", "cut_off_idle", "cut_off_unread"];
+        let cut_off: u64 = cut_off.iter().filter_map(|kind| counts[kind].as_u64()).sum();
+        write!(
+            out,
+            "  {:10} {} open, {} accepted, {} refused, {cut_off} cut off at a limit",
+            printable(name),
+            counts["connections"],
+            counts["accepted"],
+            counts["refused"],
+        )?;
+        match name.as_str() {
+            "tcp" => writeln!(out)?,
+            _ => writeln!(out, ", {} failed handshakes", counts["failed_handshakes"])?,
+        }
     }
     Ok(())
 }

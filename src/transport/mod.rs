@@ -43,6 +43,8 @@ pub enum Count {
     CutOffIdle,
     /// Connections that did not take what they had asked for.
     CutOffUnread,
+    /// Handshakes, of TLS or QUIC, that came to no good end, whoever gave up.
+    FailedHandshakes,
     /// Times that no connection could be accepted, for want of descriptors or memory.
     AcceptFailures,
     /// Connections and datagrams without a PROXY header that had to have one, and with one that had not.
@@ -52,7 +54,7 @@ pub enum Count {
 }
 
 /// Their names, in order.
-const COUNTS: [&str; 10] = [
+const COUNTS: [&str; 11] = [
     "connections",
     "accepted",
     "refused",
@@ -60,6 +62,7 @@ const COUNTS: [&str; 10] = [
     "cut_off_slow",
     "cut_off_idle",
     "cut_off_unread",
+    "failed_handshakes",
     "accept_failures",
     "proxy_refused",
     "panics",

@@ -203,7 +203,7 @@ struct Conversation<R: Responder> {
 
 async fn converse<R: Responder + 'static>(incoming: Incoming, guest: Guest<R>) -> io::Result<()> {
     let handshake = async { Ok(incoming.accept()?.await?) };
-    let connection = guest.prepare(handshake).await?;
+    let connection = guest.prepare(handshake).await.inspect_err(|_| guest.count(Count::FailedHandshakes))?;
     let conversation = Rc::new(Conversation {
         connection,
         guest,

@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::{Identity, TLS_VERSIONS};
 use crate::transport::tcp::{Door, Entrance, Guest, Limits, serve_connection, serve_with};
-use crate::transport::{Counters, Responder};
+use crate::transport::{Count, Counters, Responder};
 
 /// For a goodbye: whoever does not take it goes without.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -57,5 +57,6 @@ pub(super) async fn shake_hands<R: Responder>(
     guest: &Guest<R>,
     config: Arc<ServerConfig>,
 ) -> io::Result<TlsStream<TcpStream>> {
-    guest.prepare(TlsAcceptor::from(config).accept(stream)).await
+    let handshake = TlsAcceptor::from(config).accept(stream);
+    guest.prepare(handshake).await.inspect_err(|_| guest.count(Count::FailedHandshakes))
 }

@@ -1,0 +1,48 @@
+//! What is told of connections.
+
+use tokio::io::AsyncWriteExt;
+
+use crate::clients::{
+    Http, LOCALHOST, NAME, ask_quic, ask_stream, connect_from, new_certificate, quic_client, quic_to, start,
+    tls_to, version_query,
+};
+
+#[tokio::test]
+async fn handshakes_that_fail_are_counted_and_told() {
+    let server = start();
+    let mut stream = tls_to(server.tls, &server.root, &["dot"]).await.expect("a handshake");
+    ask_stream(&mut stream, &version_query(1)).await.expect("a response");
+    let connection = quic_to(server.quic, &server.root).await;
+    ask_quic(&connection, &version_query(0)).await.expect("a response");
+    let mut http = Http::to(server.https, &server.root, "h2").await;
+    assert_eq!(http.get(&version_query(0)).await.status, 200);
+
+    // A certificate that the client does not trust, a protocol that the server does not speak, and what is no handshake.
+    let (_, _, stranger) = new_certificate();
+    assert!(tls_to(server.tls, &stranger, &["dot"]).await.is_err());
+    assert!(tls_to(server.https, &stranger, &["h2"]).await.is_err());
+    let endpoint = quic_client(LOCALHOST, &stranger, &["doq"]);
+    assert!(endpoint.connect(server.quic, NAME).expect("a connection").await.is_err());
+    assert!(tls_to(server.tls, &server.root, &["h2"]).await.is_err());
+    let mut garbage = connect_from(LOCALHOST, server.tls).await.expect("a connection");
+    garbage.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("it is sent");
+
+    for (thread, failed) in [("tls-0", 3), ("https-0", 1), ("quic-0", 1)] {
+        server.server.wait_for_status("counted", |status| {
+            let counts = &status["transports"][thread];
+            let told = ["failed_handshakes", "accepted", "connections"].map(|count| counts[count].as_u64());
+            told == [Some(failed), Some(failed + 1), Some(1)]
+        });
+    }
+    let told = server.server.tell(&["status"]).expect(0).stdout;
+    for line in [
+        "  https-0    1 open, 2 accepted, 0 refused, 0 cut off at a limit, 1 failed handshakes\n",
+        "  quic-0     1 open, 2 accepted, 0 refused, 0 cut off at a limit, 1 failed handshakes\n",
+        "  tcp        0 open, 0 accepted, 0 refused, 0 cut off at a limit\n",
+        "  tls-0      1 open, 4 accepted, 0 refused, 0 cut off at a limit, 3 failed handshakes\n",
+        "queries: 0 UDP, 0 TCP, 1 TLS, 1 HTTPS, 1 QUIC; ",
+    ] {
+        assert!(told.contains(line), "no {line:?} in\n{told}");
+    }
+    server.server.stop();
+}
