@@ -42,6 +42,8 @@ pub(super) struct Connections {
     by_client: HashMap<IpAddr, usize>,
     /// Those that were not told to go.
     staying: usize,
+    /// Octets that these have yet to take.
+    unread: usize,
 }
 
 struct Slot {
@@ -50,6 +52,8 @@ struct Slot {
     since: Instant,
     earlier: usize,
     later: usize,
+    /// Octets that it has yet to take.
+    unread: usize,
     /// It is in no list, and counts no more; its task has yet to hear of it.
     has_to_go: bool,
     waker: Option<Waker>,
@@ -68,6 +72,7 @@ impl Connections {
             lists: [(NONE, NONE); PHASES.len()],
             by_client: HashMap::new(),
             staying: 0,
+            unread: 0,
         }
     }
 
@@ -100,6 +105,7 @@ impl Connections {
             since: now,
             earlier: NONE,
             later: NONE,
+            unread: 0,
             has_to_go: false,
             waker: None,
         };
@@ -145,6 +151,34 @@ impl Connections {
             self.append(key);
         }
         self.slots[key].since = now;
+    }
+
+    /// Counts octets that it has yet to take. When there are too many in all, those who have been taking theirs for the
+    /// longest are told to go; as many as they are.
+    pub(super) fn hold(&mut self, key: usize, octets: usize) -> usize {
+        if self.slots[key].has_to_go {
+            return 0;
+        }
+        self.slots[key].unread += octets;
+        self.unread += octets;
+        let mut told = 0;
+        while self.unread > self.limits.unread_in_all {
+            let (slowest, _) = self.lists[Phase::Output as usize];
+            if slowest == NONE {
+                break;
+            }
+            self.tell_to_go(slowest);
+            told += 1;
+        }
+        told
+    }
+
+    /// They were taken, or will never be.
+    pub(super) fn let_go(&mut self, key: usize, octets: usize) {
+        if !self.slots[key].has_to_go {
+            self.slots[key].unread -= octets;
+            self.unread -= octets;
+        }
     }
 
     /// Whether it was told to go; if not, its task is woken when it is.
@@ -226,6 +260,7 @@ impl Connections {
     fn forget(&mut self, key: usize) {
         self.unlink(key);
         self.staying -= 1;
+        self.unread -= self.slots[key].unread;
         if let Some(client) = self.slots[key].client
             && let Some(count) = self.by_client.get_mut(&client)
         {
@@ -323,6 +358,30 @@ mod tests {
         all.begin(g, Phase::Idle, at(10));
         assert_eq!(all.admit(client(8), at(26)).expect("room").1, Some(e));
         assert_eq!(all.count(), 4);
+    }
+
+    #[test]
+    fn whoever_takes_too_much_for_the_longest_goes() {
+        let mut all = Connections::new(Limits { unread_in_all: 100, ..limits(9, 9) });
+        let now = Instant::now();
+        let [a, b, c, d] = [0, 1, 2, 3].map(|number| all.admit(client(number), now).expect("room").0);
+        for key in [b, a, c] {
+            all.begin(key, Phase::Output, now);
+            assert_eq!(all.hold(key, 30), 0);
+        }
+        // Whoever takes nothing is no part of it, however long it has been there.
+        all.begin(d, Phase::Idle, now);
+        all.begin(c, Phase::Output, now);
+        assert_eq!(all.hold(c, 30), 1);
+        let context = &mut Context::from_waker(Waker::noop());
+        assert_eq!([a, b, c, d].map(|key| all.has_to_go(key, context)), [false, true, false, false]);
+        // What it held counts no more, and is not given back twice.
+        all.let_go(b, 30);
+        all.release(b);
+        assert_eq!(all.unread, 90);
+        // As many as it takes, and itself if nobody else is left.
+        assert_eq!(all.hold(c, 60), 2);
+        assert_eq!(all.unread, 0);
     }
 
     #[test]

@@ -305,6 +305,19 @@ impl<R: Responder> Guest<R> {
         self.room.door.counters.add(count);
     }
 
+    /// Counts octets that the client has yet to take, until they are let go of. Should they be too many of all clients,
+    /// whoever has been taking theirs for the longest has to go.
+    pub(super) fn hold(&self, octets: usize) {
+        let Room { door, key } = &self.room;
+        for _ in 0..door.connections.borrow_mut().hold(*key, octets) {
+            self.count(Count::CutOffUnread);
+        }
+    }
+
+    pub(super) fn let_go(&self, octets: usize) {
+        self.room.door.connections.borrow_mut().let_go(self.room.key, octets);
+    }
+
     /// The response to a message that came whole, for transports that have other frames.
     pub(super) fn respond(&self, message: &[u8]) -> Option<Vec<u8>> {
         let Door { responder, buffers, .. } = &*self.room.door;

@@ -86,6 +86,17 @@ pub(crate) fn start_in(home: Home, root: CertificateDer<'static>) -> Encrypted {
     Encrypted { server, tls, quic, https, root }
 }
 
+/// With a name, `large`, whose texts are some 50,000 octets.
+pub(crate) fn start_with_large() -> Encrypted {
+    let (home, root) = home();
+    let texts: Vec<String> = (0..200).map(|number| format!("\"{number}{}\"", "x".repeat(250))).collect();
+    home.write(
+        "zones/example.com.yaml",
+        world::zone(1) + &format!("  large: {{ TXT: [{}] }}\n", texts.join(", ")),
+    );
+    start_in(home, root)
+}
+
 /// A query for the version of the world, with this ID.
 pub(crate) fn version_query(id: u16) -> Vec<u8> {
     let mut query = question("v.example.com", "TXT").to_wire();

@@ -1,11 +1,15 @@
 //! DNS over HTTPS (RFC 8484).
 
+use std::time::{Duration, Instant};
+
 use meridian::wire::message::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use crate::clients::{
-    Came, Http, PREFACE, ends_within, get, home, http2_frame, post, start, start_in, tls_to, version_query,
+    Came, Http, PREFACE, connect_from, ends_within, get, home, http2_frame, post, start, start_in,
+    start_with_large, tls_over, tls_to, version_query,
 };
 use crate::server::{PATIENCE, in_words};
 use crate::world::{self, question};
@@ -164,10 +168,105 @@ async fn a_flood_of_resets_ends_the_connection() {
     }
     let _ = stream.write_all(&octets).await;
     let _ = stream.flush().await;
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     assert!(ends_within(PATIENCE, &mut stream).await);
-    assert!(start.elapsed() < std::time::Duration::from_secs(5), "ended after {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "ended after {:?}", start.elapsed());
     let mut http = Http::to(server.https, &server.root, "h2").await;
     assert_eq!(http.get(&version_query(0)).await.status, 200);
+    server.server.stop();
+}
+
+/// A query for `large`, as the fields of a request (RFC 7541 6): :method GET, :scheme https, :authority a, :path.
+fn request_for_large() -> Vec<u8> {
+    let query = question("large.example.com", "TXT").to_wire();
+    let path = format!("/dns-query?dns={}", data_encoding::BASE64URL_NOPAD.encode(&query));
+    [&[0x82, 0x87, 0x41, 1, b'a', 4, path.len() as u8], path.as_bytes()].concat()
+}
+
+/// SETTINGS_INITIAL_WINDOW_SIZE.
+fn windows_of(octets: u32) -> Vec<u8> {
+    http2_frame(4, 0, 0, &[&[0, 4][..], &octets.to_be_bytes()].concat())
+}
+
+/// To keep a window of HTTP/2 shut is not to read.
+#[tokio::test]
+async fn whoever_keeps_its_window_shut_has_two_seconds() {
+    let server = start_with_large();
+    let mut stream = tls_to(server.https, &server.root, &["h2"]).await.expect("a handshake");
+    let octets = [PREFACE, &windows_of(0), &http2_frame(1, 5, 1, &request_for_large())].concat();
+    stream.write_all(&octets).await.expect("they are sent");
+    stream.flush().await.expect("they are sent");
+    let start = Instant::now();
+    assert!(ends_within(PATIENCE, &mut stream).await);
+    let took = start.elapsed();
+    assert!((Duration::from_millis(1500)..Duration::from_secs(5)).contains(&took), "it ended after {took:?}");
+    server.server.wait_for_status("counted", |status| {
+        let counts = &status["transports"]["https-0"];
+        (counts["cut_off_unread"].as_u64(), counts["connections"].as_u64()) == (Some(1), Some(0))
+    });
+    server.server.stop();
+}
+
+/// Five responses of 50,000 octets in four seconds.
+#[tokio::test]
+async fn whoever_takes_a_window_a_second_gets_all_of_it() {
+    let server = start_with_large();
+    let stream = tls_to(server.https, &server.root, &["h2"]).await.expect("a handshake");
+    let (mut read, mut write) = tokio::io::split(stream);
+    let mut octets = [PREFACE, &windows_of(1 << 20)].concat();
+    octets.extend((0..5).flat_map(|number| http2_frame(1, 5, 2 * number + 1, &request_for_large())));
+    write.write_all(&octets).await.expect("they are sent");
+    let open_windows = async {
+        for _ in 0..4 {
+            write.flush().await.expect("they are sent");
+            sleep(Duration::from_secs(1)).await;
+            // WINDOW_UPDATE of the connection, whose first window is as large (RFC 9113 6.9.2).
+            write.write_all(&http2_frame(8, 0, 0, &65_535_u32.to_be_bytes())).await.expect("it is open");
+        }
+        write.flush().await.expect("they are sent");
+    };
+    let read_all = async {
+        let mut ended = 0;
+        while ended < 5 {
+            let mut head = [0; 9];
+            read.read_exact(&mut head).await.expect("it is not cut off");
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            read.read_exact(&mut vec![0; length]).await.expect("it is not cut off");
+            // DATA with END_STREAM.
+            ended += usize::from(head[3] == 0 && head[4] & 1 == 1);
+        }
+    };
+    timeout(PATIENCE, async { tokio::join!(open_windows, read_all) }).await.expect("all of it");
+    server.server.stop();
+}
+
+/// Four hundred connections of 256 KiB each would be 100 MB: a few addresses have as many.
+#[tokio::test]
+async fn what_all_clients_together_do_not_take_is_bounded() {
+    let server = start_with_large();
+    let mut idle = Vec::new();
+    for number in 0..400_u32 {
+        let client = [127, 88, 10, 1 + (number / 60) as u8];
+        let stream = connect_from(client.into(), server.https).await.expect("a connection");
+        let mut stream = tls_over(stream, &server.root, &["h2"]).await.expect("a handshake");
+        stream.write_all(&[PREFACE, &windows_of(0)].concat()).await.expect("they are sent");
+        idle.push(stream);
+    }
+    let before = server.server.process.resident_memory();
+    let requests: Vec<u8> =
+        (0..5).flat_map(|number| http2_frame(1, 5, 2 * number + 1, &request_for_large())).collect();
+    for stream in &mut idle {
+        // Some have to go by then.
+        let _ = stream.write_all(&requests).await;
+        let _ = stream.flush().await;
+    }
+    // Whoever takes what it asks for is answered all the same.
+    let mut http = Http::to(server.https, &server.root, "h2").await;
+    assert!(http.get(&question("large.example.com", "TXT").to_wire()).await.body.len() > 50_000);
+    let grown = server.server.process.resident_memory().saturating_sub(before);
+    assert!(grown < 80 << 10, "it took {grown} KiB");
+    server.server.wait_for_status("told to go", |status| {
+        status["transports"]["https-0"]["cut_off_unread"].as_u64() > Some(0)
+    });
     server.server.stop();
 }

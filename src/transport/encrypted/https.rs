@@ -1,6 +1,7 @@
 //! DNS over HTTPS (RFC 8484), by HTTP/2 and HTTP/1.1: hyper reads, and everything that it lets a client hold is bounded
 //! here: requests at a time, octets of heads, of bodies, and of responses that were not taken.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::{Body, Buf, Bytes, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::rt::Executor;
@@ -22,7 +23,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 use tokio_rustls::rustls::ServerConfig;
@@ -70,9 +71,10 @@ pub fn serve(
 ) -> io::Result<()> {
     let config = identity.config(TLS_VERSIONS, PROTOCOLS).map_err(io::Error::other)?;
     let path: Rc<str> = path.into();
+    let going_in_all = Arc::new(Semaphore::new(limits.unread_in_all));
     let door = Door::new(responder, limits, counters);
     serve_with(entrances, door, stop, move |stream, guest| {
-        converse(stream, guest, Arc::clone(&config), Rc::clone(&path))
+        converse(stream, guest, Arc::clone(&config), Rc::clone(&path), Arc::clone(&going_in_all))
     })
 }
 
@@ -81,23 +83,30 @@ async fn converse<R: Responder + 'static>(
     guest: Guest<R>,
     config: Arc<ServerConfig>,
     path: Rc<str>,
+    going_in_all: Arc<Semaphore>,
 ) -> io::Result<()> {
     let stream = shake_hands(stream, &guest, config).await?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let guest = Rc::new(guest);
-    let stalled = Stalled::default();
+    let outgoing = Rc::new(Outgoing {
+        guest: Rc::clone(&guest),
+        responses: Cell::new(0),
+        is_stalled: Cell::new(false),
+        taken: Cell::new(0),
+    });
     let desk = Rc::new(Desk {
         guest: Rc::clone(&guest),
         path,
         coming: Semaphore::new(HELD),
         going: Arc::new(Semaphore::new(HELD)),
-        stalled: Rc::clone(&stalled),
+        going_in_all,
+        outgoing: Rc::clone(&outgoing),
     });
     let service = service_fn(move |request| {
         let desk = Rc::clone(&desk);
         async move { Ok::<_, Infallible>(desk.answer(request).await) }
     });
-    let io = TokioIo::new(Watched { stream, guest: Rc::clone(&guest), stalled });
+    let io = TokioIo::new(Watched { stream, outgoing: Rc::clone(&outgoing) });
     // Both end alike, but share no trait.
     macro_rules! serve_until_sent_away {
         ($connection:expr) => {{
@@ -105,6 +114,8 @@ async fn converse<R: Responder + 'static>(
             let work = async { Ok(connection.as_mut().await.map_err(io::Error::other)) };
             match guest.unless_sent_away(work).await {
                 Ok(ended) => ended,
+                // It would stand behind all that is not taken, and that has to go now.
+                Err(error) if outgoing.is_waiting() => Err(error),
                 Err(error) => {
                     connection.as_mut().graceful_shutdown();
                     let _ = timeout(FAREWELL, connection).await;
@@ -157,24 +168,27 @@ struct Desk<R: Responder> {
     coming: Semaphore,
     /// Room for responses that leave.
     going: Arc<Semaphore>,
-    stalled: Stalled,
+    /// The same of all connections.
+    going_in_all: Arc<Semaphore>,
+    outgoing: Rc<Outgoing<R>>,
 }
 
-/// Octets that were taken since it was last told that the client does not take what it asked for; none if it does.
-type Stalled = Rc<Cell<Option<usize>>>;
+/// A message, and the room that it takes, where it came as a body.
+type Query<'a> = (Vec<u8>, Option<SemaphorePermit<'a>>);
 
 /// Why there is no answer.
 struct Refusal(StatusCode, &'static str);
 
 impl<R: Responder> Desk<R> {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Leaving<R>>> {
         let (head, mut body) = request.into_parts();
         match self.try_answer(&head, &mut body).await {
             Ok(response) => response,
             Err(Refusal(status, text)) => {
                 self.drain(body).await;
                 let is_head = head.method == Method::HEAD;
-                let mut response = Response::new(Full::from(if is_head { "" } else { text }));
+                let text = if is_head { "" } else { text };
+                let mut response = Response::new(Full::new(Leaving::new(text.as_bytes().into(), None)));
                 *response.status_mut() = status;
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
                 if status == StatusCode::METHOD_NOT_ALLOWED {
@@ -199,43 +213,42 @@ impl<R: Responder> Desk<R> {
         let _ = timeout(self.guest.limits().message, read).await;
     }
 
-    async fn try_answer(&self, head: &Parts, body: &mut Incoming) -> Result<Response<Full<Bytes>>, Refusal> {
-        let query = self.query(head, body).await?;
-        let room = Arc::clone(&self.going).acquire_many_owned(LONGEST_MESSAGE as u32);
-        let Ok(Ok(mut room)) = timeout(self.guest.limits().message, room).await else {
-            self.guest.count(Count::CutOffUnread);
-            return Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, "take what you asked for first\n"));
-        };
-        let Some(octets) = self.guest.respond(&query) else {
+    async fn try_answer(
+        &self,
+        head: &Parts,
+        body: &mut Incoming,
+    ) -> Result<Response<Full<Leaving<R>>>, Refusal> {
+        let (query, _room_of_query) = self.query(head, body).await?;
+        let answered = Place::wait_for(self).await.and_then(|mut place| {
+            let octets = self.guest.respond(&query)?;
+            place.take(octets.len());
+            Some((place, octets))
+        });
+        let Some((place, octets)) = answered else {
             return Err(Refusal(StatusCode::BAD_REQUEST, "this is no query\n"));
         };
-        // A request that is answered is what keeps a connection; nothing else does.
-        if self.stalled.get().is_none() {
-            self.guest.begin(Phase::Idle);
-        }
-        drop(room.split(LONGEST_MESSAGE - octets.len()));
         // Between a client and a server that answers by who asks, no cache that others share may keep the answer.
         let control = format!("private, max-age={}", freshness(&octets).unwrap_or(0));
-        let mut response = Response::new(Full::new(Bytes::from_owner(Leaving { octets, _room: room })));
+        let mut response = Response::new(Full::new(Leaving::new(octets.into(), Some(place))));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(DNS_MESSAGE));
         headers.extend(HeaderValue::try_from(control).ok().map(|control| (CACHE_CONTROL, control)));
         Ok(response)
     }
 
-    /// The message in a request.
-    async fn query(&self, head: &Parts, body: &mut Incoming) -> Result<Vec<u8>, Refusal> {
+    /// The message in a request, and the room that it takes.
+    async fn query(&self, head: &Parts, body: &mut Incoming) -> Result<Query<'_>, Refusal> {
         if head.uri.path() != &*self.path {
             return Err(Refusal(StatusCode::NOT_FOUND, "there is nothing here\n"));
         }
         match head.method {
-            Method::GET => query_of_uri(head.uri.query().unwrap_or_default()),
+            Method::GET => Ok((query_of_uri(head.uri.query().unwrap_or_default())?, None)),
             Method::POST => self.query_of_body(head, body).await,
             _ => Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "GET or POST\n")),
         }
     }
 
-    async fn query_of_body(&self, head: &Parts, body: &mut Incoming) -> Result<Vec<u8>, Refusal> {
+    async fn query_of_body(&self, head: &Parts, body: &mut Incoming) -> Result<Query<'_>, Refusal> {
         let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
         if !kind.eq_ignore_ascii_case(DNS_MESSAGE) {
@@ -251,12 +264,17 @@ impl<R: Responder> Desk<R> {
             return Err(too_long);
         };
         let read = async {
-            let _room = self.coming.acquire_many(announced).await.ok();
-            Limited::new(body, LONGEST_MESSAGE).collect().await.map(|body| body.to_bytes().to_vec())
+            let room = self.coming.acquire_many(announced).await.ok();
+            let body = Limited::new(body, LONGEST_MESSAGE).collect().await?;
+            Ok((body.to_bytes().to_vec(), room))
         };
         match timeout(self.guest.limits().message, read).await {
             Ok(Ok(query)) => Ok(query),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_long),
+            Ok(Err::<_, Box<dyn std::error::Error + Send + Sync>>(error))
+                if error.is::<http_body_util::LengthLimitError>() =>
+            {
+                Err(too_long)
+            }
             Ok(Err(_)) => Err(Refusal(StatusCode::BAD_REQUEST, "the body broke off\n")),
             Err(_) => {
                 self.guest.count(Count::CutOffSlow);
@@ -276,43 +294,135 @@ fn query_of_uri(parameters: &str) -> Result<Vec<u8>, Refusal> {
         .map_err(|_| Refusal(StatusCode::BAD_REQUEST, "?dns= is no base64url without padding\n"))
 }
 
-/// A response, and its room, which is given back when hyper has written it.
-struct Leaving {
-    octets: Vec<u8>,
-    _room: OwnedSemaphorePermit,
+/// What one connection has yet to send. While there is any, its client has as long for it as over TCP: all, or 64 KiB of
+/// it, in 2 s. Whether the kernel has no room for more or the client keeps a window of HTTP/2 shut (RFC 9113 5.2) is the
+/// same to whoever pays for the memory.
+struct Outgoing<R: Responder> {
+    guest: Rc<Guest<R>>,
+    /// Responses that hyper has yet to write.
+    responses: Cell<usize>,
+    /// The kernel takes no more.
+    is_stalled: Cell<bool>,
+    /// Octets that were taken since the time began to run.
+    taken: Cell<usize>,
 }
 
-impl AsRef<[u8]> for Leaving {
-    fn as_ref(&self) -> &[u8] {
-        &self.octets
+impl<R: Responder> Outgoing<R> {
+    fn is_waiting(&self) -> bool {
+        self.responses.get() > 0 || self.is_stalled.get()
+    }
+
+    fn start_time(&self) {
+        self.taken.set(0);
+        self.guest.begin(Phase::Output);
+    }
+
+    fn stall(&self) {
+        if !self.is_waiting() {
+            self.start_time();
+        }
+        self.is_stalled.set(true);
+    }
+
+    /// Whoever takes a little is still slow.
+    fn took(&self, count: usize) {
+        self.taken.set(self.taken.get() + count);
+        if self.is_waiting() && self.taken.get() >= LONGEST_MESSAGE {
+            self.start_time();
+        }
+    }
+
+    fn flushed(&self) {
+        if self.is_stalled.take() && !self.is_waiting() {
+            self.guest.begin(Phase::Idle);
+        }
+    }
+}
+
+/// The room that a response takes until hyper has written it, or its client wants it no more.
+struct Place<R: Responder> {
+    outgoing: Rc<Outgoing<R>>,
+    octets: usize,
+    /// Of its connection, and of all.
+    rooms: Vec<OwnedSemaphorePermit>,
+    has_response: bool,
+}
+
+impl<R: Responder> Place<R> {
+    /// Room for any response, behind what was asked before. Whoever does not take that in time has to go, and when all
+    /// clients together have too much to take, whoever has been at it for the longest: nobody waits for them.
+    async fn wait_for(desk: &Desk<R>) -> Option<Place<R>> {
+        let of_connection = Arc::clone(&desk.going).acquire_many_owned(LONGEST_MESSAGE as u32).await.ok()?;
+        desk.guest.hold(LONGEST_MESSAGE);
+        let outgoing = Rc::clone(&desk.outgoing);
+        let rooms = vec![of_connection];
+        let mut place = Place { outgoing, octets: LONGEST_MESSAGE, rooms, has_response: false };
+        // Whoever was told to go has yet to do so.
+        let of_all = Arc::clone(&desk.going_in_all).acquire_many_owned(LONGEST_MESSAGE as u32).await.ok()?;
+        place.rooms.push(of_all);
+        Some(place)
+    }
+
+    /// There is a response, of so many octets.
+    fn take(&mut self, octets: usize) {
+        let outgoing = &self.outgoing;
+        if !outgoing.is_waiting() {
+            outgoing.start_time();
+        }
+        outgoing.responses.set(outgoing.responses.get() + 1);
+        self.has_response = true;
+        let spared = self.octets - octets;
+        outgoing.guest.let_go(spared);
+        self.rooms.iter_mut().for_each(|room| drop(room.split(spared)));
+        self.octets = octets;
+    }
+}
+
+impl<R: Responder> Drop for Place<R> {
+    fn drop(&mut self) {
+        let outgoing = &self.outgoing;
+        outgoing.guest.let_go(self.octets);
+        if self.has_response {
+            outgoing.responses.set(outgoing.responses.get() - 1);
+            // A request that is answered is what keeps a connection; nothing else does.
+            if !outgoing.is_waiting() {
+                outgoing.guest.begin(Phase::Idle);
+            }
+        }
+    }
+}
+
+/// A body, and the room that it takes if it is a response of DNS.
+struct Leaving<R: Responder> {
+    octets: Cow<'static, [u8]>,
+    taken: usize,
+    _place: Option<Place<R>>,
+}
+
+impl<R: Responder> Leaving<R> {
+    fn new(octets: Cow<'static, [u8]>, place: Option<Place<R>>) -> Leaving<R> {
+        Leaving { octets, taken: 0, _place: place }
+    }
+}
+
+impl<R: Responder> Buf for Leaving<R> {
+    fn remaining(&self) -> usize {
+        self.octets.len() - self.taken
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.octets[self.taken..]
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.taken += count;
     }
 }
 
 /// A stream that tells when its client does not take what it asked for.
 struct Watched<S, R: Responder> {
     stream: S,
-    guest: Rc<Guest<R>>,
-    stalled: Stalled,
-}
-
-impl<S, R: Responder> Watched<S, R> {
-    fn stall(&self) {
-        if self.stalled.get().is_none() {
-            self.stalled.set(Some(0));
-            self.guest.begin(Phase::Output);
-        }
-    }
-
-    /// Whoever takes a little is still slow.
-    fn took(&self, count: usize) {
-        if let Some(taken) = self.stalled.get() {
-            self.stalled.set(Some(taken + count));
-            if taken + count >= LONGEST_MESSAGE {
-                self.stalled.set(Some(0));
-                self.guest.begin(Phase::Output);
-            }
-        }
-    }
+    outgoing: Rc<Outgoing<R>>,
 }
 
 impl<S: AsyncRead + Unpin, R: Responder> AsyncRead for Watched<S, R> {
@@ -325,6 +435,16 @@ impl<S: AsyncRead + Unpin, R: Responder> AsyncRead for Watched<S, R> {
     }
 }
 
+impl<S, R: Responder> Watched<S, R> {
+    fn tell(&self, written: &Poll<io::Result<usize>>) {
+        match written {
+            Poll::Pending => self.outgoing.stall(),
+            Poll::Ready(Ok(count)) => self.outgoing.took(*count),
+            Poll::Ready(Err(_)) => {}
+        }
+    }
+}
+
 impl<S: AsyncWrite + Unpin, R: Responder> AsyncWrite for Watched<S, R> {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -332,23 +452,30 @@ impl<S: AsyncWrite + Unpin, R: Responder> AsyncWrite for Watched<S, R> {
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, octets);
-        match &written {
-            Poll::Pending => self.stall(),
-            Poll::Ready(Ok(count)) => self.took(*count),
-            Poll::Ready(Err(_)) => {}
-        }
+        self.tell(&written);
+        written
+    }
+
+    // With it hyper keeps a response until it is written, where otherwise it would copy it.
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, octets);
+        self.tell(&written);
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         match &flushed {
-            Poll::Pending => self.stall(),
-            Poll::Ready(Ok(())) => {
-                if self.stalled.take().is_some() {
-                    self.guest.begin(Phase::Idle);
-                }
-            }
+            Poll::Pending => self.outgoing.stall(),
+            Poll::Ready(Ok(())) => self.outgoing.flushed(),
             Poll::Ready(Err(_)) => {}
         }
         flushed
