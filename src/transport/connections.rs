@@ -424,8 +424,8 @@ mod tests {
     proptest! {
         /// Whatever comes in whatever order: limits hold, lists are in order and hold everybody once.
         #[test]
-        fn lists_hold_everybody_once(steps in prop::collection::vec((0..6_u8, any::<u8>()), 1..300)) {
-            let mut all = Connections::new(limits(12, 5));
+        fn lists_hold_everybody_once(steps in prop::collection::vec((0..8_u8, any::<u8>()), 1..300)) {
+            let mut all = Connections::new(Limits { unread_in_all: 500, ..limits(12, 5) });
             let mut now = Instant::now();
             let mut held: Vec<usize> = Vec::new();
             for (what, number) in steps {
@@ -433,12 +433,18 @@ mod tests {
                 let some = held.get(usize::from(number) % held.len().max(1)).copied();
                 match (what, some) {
                     (0 | 1, _) => held.extend(all.admit(client(number % 4), now).ok().map(|(key, _)| key)),
-                    (2 | 3, Some(key)) => all.begin(key, PHASES[usize::from(number >> 6)], now),
+                    (2 | 3, Some(key)) => all.begin(key, PHASES[usize::from(number) % PHASES.len()], now),
                     (4, Some(key)) => {
                         held.retain(|other| *other != key);
                         all.release(key);
                     }
                     (5, _) => drop(all.expire(now)),
+                    (6, Some(key)) if !all.slots[key].has_to_go => {
+                        all.hold(key, number.into());
+                        let is_kept = all.unread <= 500 || all.lists[Phase::Output as usize].0 == NONE;
+                        prop_assert!(is_kept, "{} octets", all.unread);
+                    }
+                    (7, Some(key)) => all.let_go(key, all.slots[key].unread),
                     _ => {}
                 }
                 let mut listed = Vec::new();
@@ -460,6 +466,7 @@ mod tests {
                 prop_assert!(all.count() == listed.len() && listed.len() <= 12);
                 prop_assert!(all.by_client.values().all(|count| (1..=5).contains(count)));
                 prop_assert_eq!(all.by_client.values().sum::<usize>(), listed.len());
+                prop_assert_eq!(listed.iter().map(|key| all.slots[*key].unread).sum::<usize>(), all.unread);
             }
         }
     }
