@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -35,6 +35,8 @@ struct Kind {
     qname: String,
     qtype: Rtype,
     has_subnet: bool,
+    /// From where the queries come, one each.
+    clients: fn(usize) -> Vec<IpAddr>,
     /// Instructions per query that it may take.
     budget: u64,
 }
@@ -45,6 +47,7 @@ fn kinds() -> Vec<Kind> {
         qname: qname.to_owned(),
         qtype,
         has_subnet,
+        clients: of_ipv4,
         budget,
         changed: 0,
     };
@@ -80,7 +83,38 @@ fn kinds() -> Vec<Kind> {
             changed: 3,
             ..kind("www with three octets changed", "www.example.com.", Rtype::A, true, 1_270)
         },
+        // An address counts with the blocks around it: those of IPv6 are more, and narrower, so that fewer are left to chance.
+        Kind {
+            clients: of_ipv6,
+            ..kind("steered AAAA, IPv6 source address", "www.example.com.", Rtype::AAAA, false, 3_400)
+        },
+        Kind {
+            clients: of_one_block,
+            ..kind("the same, from one /64 that floods", "www.example.com.", Rtype::AAAA, false, 3_440)
+        },
+        // Once a block is near its limit, nothing is left to chance for a while.
+        Kind {
+            clients: of_ipv6,
+            ..kind("the same from anywhere, meanwhile", "www.example.com.", Rtype::AAAA, false, 3_470)
+        },
     ]
+}
+
+fn of_ipv4(count: usize) -> Vec<IpAddr> {
+    world::v4_addresses(count).into_iter().map(IpAddr::from).collect()
+}
+
+fn of_ipv6(count: usize) -> Vec<IpAddr> {
+    world::v6_addresses(count).into_iter().map(IpAddr::from).collect()
+}
+
+/// More than a /64 may ask for.
+fn of_one_block(count: usize) -> Vec<IpAddr> {
+    let network = u128::from(Ipv6Addr::new(0x2001, 0x4860, 1, 2, 0, 0, 0, 0));
+    world::v6_addresses(count)
+        .into_iter()
+        .map(|host| Ipv6Addr::from(network | u128::from(host) & u128::from(u64::MAX)).into())
+        .collect()
 }
 
 /// Chains as long as anybody would follow them, names as deep as they get.
@@ -112,11 +146,17 @@ fn open() -> (Snapshot, Board) {
 
 /// valgrind counts from its beginning to its end, and writes a sum each time that it ends.
 #[inline(never)]
-fn answer_all(queries: &[(Vec<u8>, IpAddr)], worker: &mut Worker, snapshot: &Snapshot, board: &Board) {
+fn answer_all(
+    queries: &[(Vec<u8>, IpAddr)],
+    earlier: usize,
+    worker: &mut Worker,
+    snapshot: &Snapshot,
+    board: &Board,
+) {
     let mut out = [0; 1232];
     // A million queries a second, so that the rate limiter counts as it does under load.
-    for (number, (bytes, client)) in queries.iter().enumerate() {
-        let now_ms = 1_000_000 + number as u64 / 1000;
+    for (number, (bytes, client)) in (earlier as u64..).zip(queries) {
+        let now_ms = 1_000_000 + number / 1000;
         let request = Request { bytes, client: *client, transport: Transport::Udp, now_ms };
         black_box(respond(worker, black_box(&request), snapshot, board, &mut out));
     }
@@ -126,24 +166,24 @@ fn play() {
     let (snapshot, board) = open();
     let mut worker = Worker::with_limiter(Limiter::new(1 << 16, 1).expect("random numbers"));
     let mut numbers = world::Numbers::new(5);
-    let clients = world::v4_addresses(COUNT);
-    for kind in kinds() {
-        let queries: Vec<(Vec<u8>, IpAddr)> = clients
-            .iter()
-            .map(|&client| {
+    for (index, kind) in kinds().into_iter().enumerate() {
+        let queries: Vec<(Vec<u8>, IpAddr)> = (kind.clients)(COUNT)
+            .into_iter()
+            .map(|client| {
                 let label = format!("{:012x}", numbers.next() >> 16);
                 let name = Name::parse(&kind.qname.replace('#', &label), None).expect("a name");
-                let network = Ipv4Addr::from(u32::from(client) & 0xffff_ff00);
-                let subnet = kind.has_subnet.then(|| IpNetwork::new(network.into(), 24).expect("a subnet"));
-                let mut bytes = query(&name, kind.qtype, subnet);
+                let length = if client.is_ipv4() { 24 } else { 56 };
+                let subnet = IpNetwork::new(client, length).expect("a subnet");
+                let subnet = IpNetwork::new(subnet.network(), length).expect("a subnet");
+                let mut bytes = query(&name, kind.qtype, kind.has_subnet.then_some(subnet));
                 for _ in 0..kind.changed {
                     let at = numbers.below(bytes.len());
                     bytes[at] = numbers.next() as u8;
                 }
-                (bytes, client.into())
+                (bytes, client)
             })
             .collect();
-        answer_all(&queries, &mut worker, &snapshot, &board);
+        answer_all(&queries, index * COUNT, &mut worker, &snapshot, &board);
     }
 }
 
