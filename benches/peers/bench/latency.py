@@ -1,0 +1,93 @@
+"""Latency at half of the load that saturates the slowest of meridian, gdnsd and echo; and meridian's while all of it is reloaded.
+
+Latency counts from when a query was due, so that what waits because the server stalls is counted with its wait.
+"""
+
+import os
+import random
+import shutil
+import subprocess
+import threading
+import time
+
+from .client import WORKS, measure
+from .load import ready
+from .paths import CITY, RUN, WORLD, Trouble
+from .results import median, number, present, table
+
+COMPARED = ("echo", "gdnsd", "meridian")
+RELOADED = "meridian, reloading"
+OWN_CITY = RUN / "city.mmdb"  # of meridian alone, so that it may be touched
+
+
+def run(servers, options):
+    servers = [server for server in servers if server.name in COMPARED]
+    RUN.mkdir(exist_ok=True)
+    shutil.copy(CITY, OWN_CITY)
+    for server in servers:
+        if server.name == "meridian":
+            server.command += f" --geodb {OWN_CITY}"
+    works = options.work or ["geo"]
+    started = [server for server in servers if ready(server, works)]
+    by_name = {server.name: server for server in started}
+    if set(by_name) != set(COMPARED):
+        raise Trouble(f"latency needs all of {', '.join(COMPARED)}")
+    rows = []
+    for work in works:
+        how = {"sockets": options.sockets, "gso": not options.nogso}
+        rate = round(min(measure(server, work, options.secs, **how)["answers_per_s"] for server in started) / 2)
+        reloads, found = [], {name: [] for name in (*COMPARED, RELOADED)}
+        for round_ in range(options.rounds):
+            names = list(found)
+            random.Random(f"{round_} {work}").shuffle(names)
+            for name in names:
+                server = by_name[name.split(",")[0]]
+                with Reloads(server, name == RELOADED) as reloading:
+                    row = measure(server, work, options.secs, round_ + 1, rate=rate, **how)
+                reloads += reloading.seconds
+                found[name].append(row)
+                print(f"round {round_ + 1} {work:9} {name:20} {row['us']}, lost {row['lost']}", flush=True)
+        rows += lines(work, rate, found, reloads)
+    columns = ["work", "server", "queries/s", "p50 us", "p99 us", "p99.9 us", "slowest us", "p99 x gdnsd", "p99.9 over echo us", "lost", "reloads"]
+    how = (f"The same rate for all, half of what saturates the slowest; {options.rounds} rounds of {options.secs:g} s, another order in each; "
+           "medians, `x` and `over` within a round. While it reloads, meridian shares its one CPU with the reload.")
+    present(options.results, "Latency", how, started, table(columns, rows) + "\n\n" + "\n".join(f"- {work}: {WORKS[work].about}" for work in works))
+
+
+def lines(work, rate, found, reloads):
+    for name, rows in found.items():
+        of = lambda key: median(row["us"][key] for row in rows)
+        ratio = median(row["us"]["p99"] / base["us"]["p99"] for row, base in zip(rows, found["gdnsd"]))
+        over = median(row["us"]["p99.9"] - base["us"]["p99.9"] for row, base in zip(rows, found["echo"]))
+        yield [work, name, number(rate), number(of("p50")), number(of("p99")), number(of("p99.9")), number(max(row["us"]["max"] for row in rows)),
+               number(ratio, 2), number(over), number(sum(row["lost"] + row["send_failed"] for row in rows)),
+               f"{len(reloads)} of {number(median(reloads), 2)} s" if name == RELOADED else "-"]
+
+
+class Reloads:
+    """`meridian reload` again and again, each time with its zones, sites, services and geo database touched."""
+
+    def __init__(self, server, wanted):
+        self.server, self.wanted, self.seconds, self.over = server, wanted, [], threading.Event()
+        self.thread = threading.Thread(target=self.reload)
+
+    def __enter__(self):
+        if self.wanted:
+            self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        if self.wanted:
+            self.thread.join()
+
+    def reload(self):
+        while not self.over.is_set():
+            for path in (OWN_CITY, *(WORLD / "meridian").iterdir()):
+                os.utime(path)
+            begin = time.monotonic()
+            done = subprocess.run([self.server.meridian, "reload", "--control", self.server.folder / "meridian.sock"], capture_output=True)
+            if done.returncode:
+                print("meridian reload:", done.stderr.decode().strip(), flush=True)
+                return
+            self.seconds.append(time.monotonic() - begin)

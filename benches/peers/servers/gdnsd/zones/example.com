@@ -1,0 +1,1 @@
+$INCLUDE @WORLD@/gdnsd/example.com
