@@ -40,6 +40,7 @@ pub struct Survey {
 pub fn survey(services: &[Arc<Service>], geography: &dyn Geography) -> Survey {
     let overlays = Overlays::new(services);
     let classes = Classes::new(services, geography);
+    geography.begin();
     let thread = || Thread { walker: geography.walker(), cache: Cache::default() };
     let v4 = parallel::map_with(256, thread, |shard, thread| {
         let first = (shard as u32) << 24;

@@ -15,6 +15,9 @@ pub use read::Databases;
 ///
 /// The databases implement it; tests implement it over a list.
 pub trait Geography: Sync {
+    /// From here on everything is walked once, by one or several walkers.
+    fn begin(&self) {}
+
     /// For one thread to walk with.
     fn walker(&self) -> Box<dyn Walker + '_>;
 

@@ -9,14 +9,14 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::FixedState;
-use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use maxminddb::{Reader, WithinOptions};
+use ipnetwork::IpNetwork;
+use maxminddb::Reader;
 
 use super::record::Value;
-use super::tree;
+use super::tree::{Damaged, Network, Tree, Walk};
 use super::{Block, Coordinates, Country, Geography, Place, Records, Walker};
 use crate::finding::Findings;
 
@@ -107,14 +107,16 @@ pub struct About {
 
 struct Database {
     path: PathBuf,
-    reader: Reader<Vec<u8>>,
+    reader: Reader<Octets>,
+    octets: Octets,
+    tree: Tree,
     /// By the record's offset in the file.
     known: Mutex<HashMap<u32, Known, FixedState>>,
     is_damaged: AtomicBool,
 }
 
 /// A record that was decoded: the number of its place, and what it is good for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Known {
     number: u32,
     has_place: bool,
@@ -190,8 +192,14 @@ impl Databases {
 }
 
 impl Geography for Databases {
+    fn begin(&self) {
+        for file in &self.files {
+            file.tree.begin();
+        }
+    }
+
     fn walker(&self) -> Box<dyn Walker + '_> {
-        let seen = self.files.iter().map(|_| HashMap::default()).collect();
+        let seen = self.files.iter().map(|_| Seen::default()).collect();
         Box::new(DatabaseWalker { databases: self, seen })
     }
 
@@ -202,34 +210,75 @@ impl Geography for Databases {
     }
 }
 
-/// What one thread has met, by file: most networks share a record with one not far before.
+/// What one thread has met, by file.
 struct DatabaseWalker<'d> {
     databases: &'d Databases,
-    seen: Vec<HashMap<u32, Known, FixedState>>,
+    seen: Vec<Seen>,
+}
+
+/// Records of a file that were met. In front of the table of all is a small one that stays in the processor's cache: of the 15 million
+/// networks of a city database, nine of ten share a record with one not far before.
+struct Seen {
+    recent: Box<[(u32, Known)]>,
+    all: HashMap<u32, Known, FixedState>,
+}
+
+impl Default for Seen {
+    fn default() -> Seen {
+        Seen { recent: vec![(0, Known::default()); 1 << RECENT_BITS].into(), all: HashMap::default() }
+    }
+}
+
+/// Room of [`Seen::recent`]: 64 KiB.
+const RECENT_BITS: u32 = 12;
+
+impl Seen {
+    #[inline]
+    fn get(&mut self, record: u32, find: impl FnOnce() -> Result<Known, Damaged>) -> Result<Known, Damaged> {
+        // Records lie at any octet; their differences are spread by a multiplication (Fibonacci hashing). None has number 0, which
+        // is that of the root.
+        let slot = record.wrapping_mul(0x9e37_79b1) >> (32 - RECENT_BITS);
+        let recent = &mut self.recent[slot as usize];
+        if recent.0 != record {
+            let known = match self.all.get(&record) {
+                Some(known) => *known,
+                None => {
+                    let known = find()?;
+                    self.all.insert(record, known);
+                    known
+                }
+            };
+            *recent = (record, known);
+        }
+        Ok(recent.1)
+    }
 }
 
 impl Walker for DatabaseWalker<'_> {
     fn walk_v4(&mut self, (first, length): (u32, u8), each: &mut dyn FnMut(Block<u32>)) {
-        let Ok(network) = Ipv4Network::new(Ipv4Addr::from(first), length) else { return };
-        let last = u128::from(first | u32::MAX.checked_shr(u32::from(length)).unwrap_or(0));
-        self.walk(network.into(), last, &mut |block| {
+        self.walk(true, u128::from(first), length, &mut |block| {
             each(Block { first: block.first as u32, last: block.last as u32, records: block.records });
         });
     }
 
     fn walk_v6(&mut self, (first, length): (u128, u8), each: &mut dyn FnMut(Block<u128>)) {
-        let Ok(network) = Ipv6Network::new(Ipv6Addr::from(first), length) else { return };
-        let last = first | u128::MAX.checked_shr(u32::from(length)).unwrap_or(0);
-        self.walk(network.into(), last, each);
+        self.walk(false, first, length, each);
     }
 }
 
 impl DatabaseWalker<'_> {
-    fn walk(&mut self, network: IpNetwork, last: u128, each: &mut dyn FnMut(Block<u128>)) {
+    fn walk(&mut self, is_v4: bool, first: u128, length: u8, each: &mut dyn FnMut(Block<u128>)) {
         let databases = self.databases;
         let layers = databases.files.iter().zip(&mut self.seen);
         let mut layers: Vec<(Layer<'_>, Option<Block<u128>>)> = layers
-            .filter_map(|(file, seen)| Layer::new(databases, file, seen, network, last))
+            .filter(|(file, _)| !file.is_damaged.load(Ordering::Relaxed))
+            .map(|(file, seen)| Layer {
+                databases,
+                file,
+                networks: file.tree.walk(file.octets.as_ref(), is_v4, first, length),
+                seen,
+                is_v4,
+            })
             .filter_map(|mut layer| layer.next().map(|block| (layer, Some(block))))
             .collect();
         match layers.as_mut_slice() {
@@ -250,64 +299,31 @@ impl DatabaseWalker<'_> {
 struct Layer<'d> {
     databases: &'d Databases,
     file: &'d Database,
-    networks: maxminddb::Within<'d, Vec<u8>>,
-    seen: &'d mut HashMap<u32, Known, FixedState>,
+    networks: Walk<'d>,
+    seen: &'d mut Seen,
     is_v4: bool,
-    first: u128,
-    last: u128,
 }
 
-impl<'d> Layer<'d> {
-    fn new(
-        databases: &'d Databases,
-        file: &'d Database,
-        seen: &'d mut HashMap<u32, Known, FixedState>,
-        network: IpNetwork,
-        last: u128,
-    ) -> Option<Layer<'d>> {
-        let networks = file.reader.within(network, WithinOptions::default()).ok()?;
-        let first = match network {
-            IpNetwork::V4(network) => u128::from(u32::from(network.network())),
-            IpNetwork::V6(network) => u128::from(network.network()),
-        };
-        Some(Layer { databases, file, networks, seen, is_v4: network.is_ipv4(), first, last })
-    }
-
+impl Layer<'_> {
     fn next(&mut self) -> Option<Block<u128>> {
         loop {
-            let Ok(found) = self.networks.next()? else {
+            let found = self.networks.next()?.and_then(|network| Ok((network, self.known(&network)?)));
+            let Ok((Network { first, last, .. }, known)) = found else {
                 self.file.is_damaged.store(true, Ordering::Relaxed);
                 return None;
-            };
-            let (Some(offset), Ok(network)) = (found.offset(), found.network()) else { continue };
-            let (first, last) = match network {
-                IpNetwork::V4(network) if self.is_v4 => {
-                    (u128::from(u32::from(network.network())), u128::from(u32::from(network.broadcast())))
-                }
-                IpNetwork::V6(network) if !self.is_v4 => {
-                    (u128::from(network.network()), u128::from(network.broadcast()))
-                }
-                // A file without IPv4 answers for an IPv4 address with what it has for the IPv6 block around zero.
-                _ => continue,
-            };
-            let offset = offset as u32;
-            let known = match self.seen.get(&offset) {
-                Some(known) => *known,
-                None => {
-                    let decode = || found.decode::<Value>().ok().flatten();
-                    let known = self.file.know(offset, decode, self.databases);
-                    self.seen.insert(offset, known);
-                    known
-                }
             };
             let records = Records {
                 place: if known.has_place { known.number } else { 0 },
                 asn: if known.has_asn { known.number } else { 0 },
             };
             if records != Records::default() {
-                return Some(Block { first: first.max(self.first), last: last.min(self.last), records });
+                return Some(Block { first, last, records });
             }
         }
+    }
+
+    fn known(&mut self, network: &Network) -> Result<Known, Damaged> {
+        self.seen.get(network.record, || self.file.know(network, self.is_v4, self.databases))
     }
 }
 
@@ -356,12 +372,14 @@ impl std::fmt::Debug for Database {
 
 impl Database {
     fn open(path: &Path) -> Result<Database, String> {
-        let octets = read_whole(path)?;
-        let no_mmdb = |error| format!("no MMDB file: {error}");
-        tree::check(&octets, Reader::from_source(octets.as_slice()).map_err(no_mmdb)?.metadata())?;
+        let octets = Octets(Arc::new(read_whole(path)?));
+        let reader =
+            Reader::from_source(octets.clone()).map_err(|error| format!("no MMDB file: {error}"))?;
         let file = Database {
             path: path.to_owned(),
-            reader: Reader::from_source(octets).map_err(no_mmdb)?,
+            tree: Tree::new(octets.as_ref(), reader.metadata()),
+            octets,
+            reader,
             known: Mutex::default(),
             is_damaged: AtomicBool::new(false),
         };
@@ -373,15 +391,18 @@ impl Database {
 
     /// Finds damage, and files that are about something else.
     fn walk_whole(&self) -> Result<(), String> {
-        let networks = self.reader.networks(WithinOptions::default()).map_err(|error| error.to_string())?;
+        self.tree.begin();
         let mut met = HashSet::new();
         let mut is_of_use = false;
-        for network in networks {
-            let found = network.map_err(|error| format!("damaged: {error}"))?;
-            if found.offset().is_some_and(|offset| met.insert(offset)) {
-                // A record that cannot be decoded is no location; there may be others.
-                let place = found.decode::<Value>().ok().flatten().map(Value::into_place).unwrap_or_default();
-                is_of_use |= place.is_known() || place.asn.is_some();
+        for is_v4 in [true, false] {
+            for network in self.tree.walk(self.octets.as_ref(), is_v4, 0, 0) {
+                let damaged = |Damaged| "damaged: its search tree leads nowhere, or has no end".to_owned();
+                let network = network.map_err(damaged)?;
+                if met.insert(network.record) {
+                    // A record that cannot be decoded is no location; there may be others.
+                    let place = self.place(&network, is_v4).map_err(damaged)?;
+                    is_of_use |= place.is_known() || place.asn.is_some();
+                }
             }
         }
         if !met.is_empty() && !is_of_use {
@@ -391,19 +412,40 @@ impl Database {
     }
 
     /// Decodes a record unless that was done before. Two threads may decode the same one; the first counts.
-    fn know(&self, offset: u32, decode: impl FnOnce() -> Option<Value>, databases: &Databases) -> Known {
+    fn know(&self, network: &Network, is_v4: bool, databases: &Databases) -> Result<Known, Damaged> {
         let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = lock().get(&offset) {
-            return *known;
+        if let Some(known) = lock().get(&network.record) {
+            return Ok(*known);
         }
-        let place = decode().map(Value::into_place).unwrap_or_default();
+        let place = self.place(network, is_v4)?;
         let (has_place, has_asn) = (place.is_known(), place.asn.is_some());
         let mut known = lock();
-        *known.entry(offset).or_insert_with(|| Known {
+        let known = known.entry(network.record).or_insert_with(|| Known {
             number: databases.lock().keep(place),
             has_place,
             has_asn,
-        })
+        });
+        Ok(*known)
+    }
+
+    /// What a network's record says; nothing when it cannot be decoded.
+    fn place(&self, network: &Network, is_v4: bool) -> Result<Place, Damaged> {
+        let address = match is_v4 {
+            true => IpAddr::from(Ipv4Addr::from(network.first as u32)),
+            false => IpAddr::from(Ipv6Addr::from(network.first)),
+        };
+        let found = self.reader.lookup(address).map_err(|_| Damaged)?;
+        Ok(found.decode::<Value>().ok().flatten().map(Value::into_place).unwrap_or_default())
+    }
+}
+
+/// A file's octets, for the crate's reader and for our own walks.
+#[derive(Clone)]
+struct Octets(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Octets {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -12,16 +12,16 @@ use crate::geo::{Coordinates, Country, Place};
 
 /// A record of any shape.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
-    Text(String),
+pub(super) enum Value<'d> {
+    Text(&'d str),
     Number(f64),
-    List(Vec<Value>),
-    Map(Vec<(String, Value)>),
+    List(Vec<Value<'d>>),
+    Map(Vec<(&'d str, Value<'d>)>),
     /// Nothing that a place is told by.
     Other,
 }
 
-impl Value {
+impl<'d> Value<'d> {
     pub(super) fn into_place(self) -> Place {
         Place {
             country: self.country(),
@@ -118,7 +118,7 @@ impl Value {
         .filter(|number| number.is_finite())
     }
 
-    fn at(&self, path: &[&str]) -> Option<&Value> {
+    fn at(&self, path: &[&str]) -> Option<&Value<'d>> {
         path.iter().try_fold(self, |value, step| match value {
             Value::Map(entries) => entries.iter().find(|(key, _)| key == step).map(|(_, value)| value),
             Value::List(items) => items.get(step.parse::<usize>().ok()?),
@@ -127,8 +127,8 @@ impl Value {
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+impl<'de> Deserialize<'de> for Value<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value<'de>, D::Error> {
         AnyShape { depth: 0 }.deserialize(deserializer)
     }
 }
@@ -149,9 +149,9 @@ impl AnyShape {
 }
 
 impl<'de> DeserializeSeed<'de> for AnyShape {
-    type Value = Value;
+    type Value = Value<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value<'de>, D::Error> {
         if self.depth > DEEPEST {
             return IgnoredAny::deserialize(deserializer).map(|_| Value::Other);
         }
@@ -160,45 +160,45 @@ impl<'de> DeserializeSeed<'de> for AnyShape {
 }
 
 impl<'de> Visitor<'de> for AnyShape {
-    type Value = Value;
+    type Value = Value<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a record")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::Text(text.to_owned()))
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Value<'de>, E> {
+        Ok(Value::Text(text))
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+    fn visit_f64<E>(self, number: f64) -> Result<Value<'de>, E> {
         Ok(Value::Number(number))
     }
 
-    fn visit_f32<E>(self, number: f32) -> Result<Value, E> {
+    fn visit_f32<E>(self, number: f32) -> Result<Value<'de>, E> {
         Ok(Value::Number(f64::from(number)))
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+    fn visit_u64<E>(self, number: u64) -> Result<Value<'de>, E> {
         Ok(Value::Number(number as f64))
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+    fn visit_i64<E>(self, number: i64) -> Result<Value<'de>, E> {
         Ok(Value::Number(number as f64))
     }
 
-    fn visit_u128<E>(self, _: u128) -> Result<Value, E> {
+    fn visit_u128<E>(self, _: u128) -> Result<Value<'de>, E> {
         Ok(Value::Other)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
+    fn visit_bool<E>(self, _: bool) -> Result<Value<'de>, E> {
         Ok(Value::Other)
     }
 
-    fn visit_bytes<E>(self, _: &[u8]) -> Result<Value, E> {
+    fn visit_bytes<E>(self, _: &[u8]) -> Result<Value<'de>, E> {
         Ok(Value::Other)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value<'de>, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element_seed(self.deeper())? {
             list.push(item);
@@ -206,7 +206,7 @@ impl<'de> Visitor<'de> for AnyShape {
         Ok(Value::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value<'de>, A::Error> {
         let mut map = Vec::new();
         while let Some(key) = entries.next_key()? {
             map.push((key, entries.next_value_seed(self.deeper())?));
@@ -219,12 +219,12 @@ impl<'de> Visitor<'de> for AnyShape {
 mod tests {
     use super::*;
 
-    fn text(text: &str) -> Value {
-        Value::Text(text.to_owned())
+    fn text(text: &str) -> Value<'_> {
+        Value::Text(text)
     }
 
-    fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
-        Value::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    fn map<'d, const N: usize>(entries: [(&'d str, Value<'d>); N]) -> Value<'d> {
+        Value::Map(entries.into())
     }
 
     #[test]

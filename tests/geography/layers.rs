@@ -188,6 +188,7 @@ fn databases_may_be_walked_again_and_again() {
     let databases = open(&three_files(&folder));
     let mut walker = databases.walker();
     for _ in 0..10 {
+        databases.begin();
         let mut count = 0;
         for upper in 0x2000..0x4000 {
             walker.walk_v6((upper << 112, 16), &mut |_| count += 1);
