@@ -607,8 +607,8 @@ fn assemble(services: &[Arc<Service>], v4: V4Ranges, v6: V6Ranges, numbers: Numb
         .map(|(index, ((service, orders), matches))| of_service(index, service, orders, matches))
         .collect();
     Catchments {
-        v4: Ranges::new(v4.starts, v4.classes),
-        v6: Ranges::new(v6.starts, v6.classes),
+        v4: Ranges::new(&v4.starts, &v4.classes),
+        v6: Ranges::new(&v6.starts, &v6.classes),
         cells,
         services,
     }

@@ -81,11 +81,10 @@ impl Catchments {
     pub fn lookup_v4(&self, service: ServiceIndex, address: Ipv4Addr) -> Catch {
         let service = &self.services[usize::from(service)];
         let address = u32::from(address);
-        let range = self.v4.find(address);
-        let (first, after) = service.v4_changes.run(range);
-        let (first, last) = self.v4.extent(first, after);
+        let (range, class) = self.v4.find(address);
+        let (first, last) = self.v4.extent(address, service.v4_changes.run(range));
         Catch {
-            ranking: service.ranking_of[self.v4.class(range) as usize],
+            ranking: service.ranking_of[class as usize],
             prefix_length: address.block_length(first, last),
         }
     }
@@ -96,16 +95,14 @@ impl Catchments {
     pub fn lookup_v6(&self, service: ServiceIndex, address: Ipv6Addr) -> Catch {
         let service = &self.services[usize::from(service)];
         let upper = (u128::from(address) >> 64) as u64;
-        let range = self.v6.find(upper);
-        let class = self.v6.class(range);
+        let (range, class) = self.v6.find(upper);
         if class & CELL != 0 {
             let cell = &self.cells[(class & !CELL) as usize];
             if service.ranking_of_cell(cell).is_none() {
                 return service.look_up_in(cell, u128::from(address) as u64);
             }
         }
-        let (first, after) = service.v6_changes.run(range);
-        let (first, last) = self.v6.extent(first, after);
+        let (first, last) = self.v6.extent(upper, service.v6_changes.run(range));
         let class = if class & CELL == 0 { class } else { self.cells[(class & !CELL) as usize].parts[0].1 };
         Catch { ranking: service.ranking_of[class as usize], prefix_length: upper.block_length(first, last) }
     }

@@ -1,10 +1,11 @@
 //! The partition of an address space into ranges of one class each, and for each service where among them its ranking
 //! changes.
 //!
-//! Immutable; every steered query reads it. Starts of ranges lie sorted in one array, classes in another; an
-//! index over the upper 16 bits leaves a short binary search. IPv6 ranges are kept by their upper 64 bits: nothing
-//! that databases know is finer. The rare /64 that a rule splits (`subnet: 2001:db8::1/128`) is a *cell* with a
-//! small table of its own.
+//! Immutable; every steered query reads it, mostly where nobody did for a while: what counts is how many lines of the
+//! processor's cache a look-up touches. Ranges lie sorted in one array, the class of each beside its start; an index over the
+//! upper 16 bits leaves a short binary search, and of IPv4 the lower 16 bits as all that a start needs. IPv6 ranges are kept by
+//! their upper 64 bits: nothing that databases know is finer. The rare /64 that a rule splits (`subnet: 2001:db8::1/128`) is a
+//! *cell* with a small table of its own.
 //!
 //! The length of the block around an address needs no stored prefix: it follows from where the range begins and
 //! ends. For one service of many, neighbouring ranges may have the same ranking; a bitmap with two summary levels
@@ -12,17 +13,35 @@
 
 /// Ranges of classes over a space of `A`.
 #[derive(Debug, Default)]
-pub struct Ranges<A> {
-    starts: Vec<A>,
-    classes: Vec<u32>,
+pub struct Ranges<A: Bits> {
+    entries: Entries<A::Rest>,
     /// By the upper 16 bits: how many ranges start below.
     index: Vec<u32>,
 }
 
+/// Of each range what its place in the index does not tell of its start, and its class in as few octets as there are classes for.
+#[derive(Debug)]
+enum Entries<R> {
+    Narrow(Vec<(R, u16)>),
+    Wide(Vec<(R, u32)>),
+}
+
+impl<R> Default for Entries<R> {
+    fn default() -> Entries<R> {
+        Entries::Narrow(Vec::new())
+    }
+}
+
 /// An address, or the upper half of one.
 pub trait Bits: Copy + Ord {
+    /// Enough of an address to tell it from others with the same upper 16 bits.
+    type Rest: Copy + Ord + std::fmt::Debug + Default;
     /// The upper 16 bits.
     fn upper(self) -> usize;
+    /// What else it takes.
+    fn rest(self) -> Self::Rest;
+    /// The address that both make.
+    fn of(upper: usize, rest: Self::Rest) -> Self;
     /// Length of the largest block around this address that lies within `first` and `last`.
     fn block_length(self, first: Self, last: Self) -> u8;
     /// The one before.
@@ -32,13 +51,25 @@ pub trait Bits: Copy + Ord {
 }
 
 macro_rules! bits {
-    ($type:ty) => {
+    ($type:ty, $rest:ty) => {
         impl Bits for $type {
+            type Rest = $rest;
+
             const LAST: $type = <$type>::MAX;
 
             #[inline]
             fn upper(self) -> usize {
                 (self >> (<$type>::BITS - 16)) as usize
+            }
+
+            #[inline]
+            fn rest(self) -> $rest {
+                self as $rest
+            }
+
+            #[inline]
+            fn of(upper: usize, rest: $rest) -> $type {
+                (upper as $type) << (<$type>::BITS - 16) | <$type>::from(rest)
             }
 
             #[inline]
@@ -57,64 +88,110 @@ macro_rules! bits {
     };
 }
 
-bits!(u32);
-bits!(u64);
+bits!(u32, u16);
+bits!(u64, u64);
 
 impl<A: Bits> Ranges<A> {
     /// From starts in ascending order, the first of which is zero, and their classes.
     #[must_use]
-    pub fn new(starts: Vec<A>, classes: Vec<u32>) -> Ranges<A> {
+    pub fn new(starts: &[A], classes: &[u32]) -> Ranges<A> {
         let mut index = vec![0; (1 << 16) + 1];
-        for start in &starts {
+        for start in starts {
             index[start.upper() + 1] += 1;
         }
         for upper in 0..1 << 16 {
             index[upper + 1] += index[upper];
         }
-        Ranges { starts, classes, index }
+        let parts = || starts.iter().map(|start| start.rest()).zip(classes);
+        let entries = match classes.iter().all(|class| *class <= u32::from(u16::MAX)) {
+            true => Entries::Narrow(parts().map(|(rest, class)| (rest, *class as u16)).collect()),
+            false => Entries::Wide(parts().map(|(rest, class)| (rest, *class)).collect()),
+        };
+        Ranges { entries, index }
     }
 
-    /// The range that an address lies in.
+    /// The range that an address lies in, and its class.
     #[inline]
     #[must_use]
-    pub fn find(&self, address: A) -> usize {
+    pub fn find(&self, address: A) -> (usize, u32) {
         let upper = address.upper();
-        let (from, to) = (self.index[upper] as usize, self.index[upper + 1] as usize);
-        // What starts above the address within its 65,536th; the one before it has the address.
-        (from + self.starts[from..to].partition_point(|start| *start <= address)).saturating_sub(1)
+        let bounds = (self.index[upper] as usize, self.index[upper + 1] as usize);
+        match &self.entries {
+            Entries::Narrow(entries) => find(entries, bounds, address.rest()),
+            Entries::Wide(entries) => find(entries, bounds, address.rest()),
+        }
     }
 
-    /// The class of a range.
+    /// Where a run of ranges begins and ends that an address lies in.
     #[inline]
     #[must_use]
-    pub fn class(&self, range: usize) -> u32 {
-        self.classes[range]
+    pub fn extent(&self, address: A, (first, after): (usize, usize)) -> (A, A) {
+        let last = if after < self.len() { self.start(after, address.upper()).before() } else { A::LAST };
+        (self.start(first, address.upper()), last)
     }
 
-    /// Where a run of ranges begins and ends.
+    /// Where a range begins, probably near an upper part.
     #[inline]
-    #[must_use]
-    pub fn extent(&self, first: usize, after: usize) -> (A, A) {
-        (self.starts[first], self.starts.get(after).map_or(A::LAST, |next| next.before()))
+    fn start(&self, range: usize, near: usize) -> A {
+        let is_there = (self.index[near]..self.index[near + 1]).contains(&(range as u32));
+        let rest = match &self.entries {
+            Entries::Narrow(entries) => entries[range].0,
+            Entries::Wide(entries) => entries[range].0,
+        };
+        A::of(if is_there { near } else { self.upper_of(range as u32, near) }, rest)
+    }
+
+    /// The upper part of a range's start: in steps that double, for it is seldom far.
+    fn upper_of(&self, range: u32, near: usize) -> usize {
+        let (mut low, mut high) = (near, near + 1);
+        let mut step = 1;
+        while self.index[low] > range {
+            (low, high) = (low.saturating_sub(step), low);
+            step *= 2;
+        }
+        while self.index[high] <= range {
+            (low, high) = (high, (high + step).min(1 << 16));
+            step *= 2;
+        }
+        low + self.index[low..high].partition_point(|below| *below <= range) - 1
     }
 
     /// How many ranges.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.starts.len()
+        match &self.entries {
+            Entries::Narrow(entries) => entries.len(),
+            Entries::Wide(entries) => entries.len(),
+        }
     }
 
     /// Whether there are none, as before anything was compiled.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.starts.is_empty()
+        self.len() == 0
     }
 
     /// Octets of memory.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.starts.len() * size_of::<A>() + self.classes.len() * 4 + self.index.len() * 4
+        let entries = match &self.entries {
+            Entries::Narrow(entries) => size_of_val(entries.as_slice()),
+            Entries::Wide(entries) => size_of_val(entries.as_slice()),
+        };
+        entries + size_of_val(self.index.as_slice())
     }
+}
+
+/// What starts above an address is sought between two bounds, among starts with the same upper bits; the one before it has the address.
+#[inline]
+fn find<R: Ord + Copy, C: Copy + Into<u32>>(
+    entries: &[(R, C)],
+    (from, to): (usize, usize),
+    rest: R,
+) -> (usize, u32) {
+    let above = from + entries[from..to].partition_point(|(start, _)| *start <= rest);
+    let range = above.saturating_sub(1);
+    (range, entries[range].1.into())
 }
 
 /// A /64 that is split: starts of the lower halves, and their classes.
@@ -130,7 +207,8 @@ pub const CELL: u32 = 1 << 31;
 /// Where the ranking of one service changes: one bit a range, set for the first of each run.
 #[derive(Debug, Default)]
 pub struct Boundaries {
-    /// The bits, then for each 64 of them whether any is set, then the same again.
+    /// The bits, then for each 64 of them whether any is set, then the same again. Nothing where every range is a run, as with
+    /// one service.
     levels: [Vec<u64>; 3],
     length: usize,
 }
@@ -140,6 +218,9 @@ impl Boundaries {
     #[must_use]
     pub fn new(length: usize, is_boundary: impl Fn(usize) -> bool) -> Boundaries {
         let mut levels = [const { Vec::new() }; 3];
+        if (1..length).all(&is_boundary) {
+            return Boundaries { levels, length };
+        }
         let mut count = length;
         for level in &mut levels {
             count = count.div_ceil(64);
@@ -160,6 +241,9 @@ impl Boundaries {
     #[inline]
     #[must_use]
     pub fn run(&self, range: usize) -> (usize, usize) {
+        if self.levels[0].is_empty() {
+            return (range, range + 1);
+        }
         (self.at_or_before(range), self.after(range))
     }
 
@@ -229,9 +313,14 @@ mod tests {
             starts.insert(0);
             let starts: Vec<u32> = starts.into_iter().collect();
             let naive = starts.iter().rposition(|start| *start <= address).unwrap();
-            let ranges = Ranges::new(starts.clone(), vec![0; starts.len()]);
-            prop_assert_eq!(ranges.find(address), naive);
-            prop_assert_eq!(ranges.find(starts[naive]), naive);
+            let ranges = Ranges::new(&starts, &(0..starts.len() as u32).collect::<Vec<_>>());
+            prop_assert_eq!(ranges.find(address), (naive, naive as u32));
+            prop_assert_eq!(ranges.find(starts[naive]), (naive, naive as u32));
+            let wide = Ranges::new(&starts, &(0..starts.len() as u32).map(|class| class << 16).collect::<Vec<_>>());
+            prop_assert_eq!(wide.find(address), (naive, (naive as u32) << 16));
+            let last = starts.get(naive + 1).map_or(u32::MAX, |next| next - 1);
+            prop_assert_eq!(ranges.extent(address, (naive, naive + 1)), (starts[naive], last));
+            prop_assert_eq!(ranges.extent(address, (0, starts.len())), (0, u32::MAX));
         }
 
         #[test]

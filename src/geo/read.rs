@@ -373,8 +373,7 @@ impl std::fmt::Debug for Database {
 impl Database {
     fn open(path: &Path) -> Result<Database, String> {
         let octets = Octets(Arc::new(read_whole(path)?));
-        let reader =
-            Reader::from_source(octets.clone()).map_err(|error| format!("no MMDB file: {error}"))?;
+        let reader = Reader::from_source(octets.clone()).map_err(|error| format!("no MMDB file: {error}"))?;
         let file = Database {
             path: path.to_owned(),
             tree: Tree::new(octets.as_ref(), reader.metadata()),

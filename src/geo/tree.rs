@@ -77,7 +77,8 @@ impl Tree {
     /// that the prefix lies in is given as the prefix.
     pub(super) fn walk<'t>(&'t self, octets: &'t [u8], is_v4: bool, first: u128, length: u8) -> Walk<'t> {
         let width = if is_v4 { 32 } else { 128 };
-        let mut walk = Walk { tree: self, octets, is_v4, width, first, stack: Vec::with_capacity(130), steps: 0 };
+        let mut walk =
+            Walk { tree: self, octets, is_v4, width, first, stack: Vec::with_capacity(130), steps: 0 };
         let Some(mut node) = self.root(is_v4) else { return walk };
         for depth in 0..length {
             if node >= self.node_count || self.is_alias(node, is_v4) {
