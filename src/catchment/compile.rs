@@ -572,11 +572,11 @@ impl Survey {
     #[must_use]
     pub fn assemble(self, services: &[Arc<Service>]) -> Catchments {
         let Survey { v4, v6, numbers } = self;
-        assemble(services, V4Ranges::join(v4), V6Ranges::join(v6), numbers)
+        assemble(services, &V4Ranges::join(v4), V6Ranges::join(v6), numbers)
     }
 }
 
-fn assemble(services: &[Arc<Service>], v4: V4Ranges, v6: V6Ranges, numbers: Numbers) -> Catchments {
+fn assemble(services: &[Arc<Service>], v4: &V4Ranges, v6: V6Ranges, numbers: Numbers) -> Catchments {
     let classes = numbers.classes;
     let cells = v6.cells;
     let of_service = |index: usize, service: &Service, orders: Interner<Order>, rule_matches: Vec<bool>| {
