@@ -4,12 +4,14 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
+
 /// The clocks of file systems tick, at worst every two seconds (FAT): what is written twice within a tick looks as if it
 /// had been written once.
 const TICK: Duration = Duration::from_secs(2);
 
 /// Enough of a file's metadata to tell that it was written again or replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stamp {
     device: u64,
     inode: u64,

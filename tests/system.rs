@@ -29,6 +29,8 @@ mod reload;
 mod sample;
 #[path = "support/server.rs"]
 mod server;
+#[path = "system/tables.rs"]
+mod tables;
 #[path = "system/tcp.rs"]
 mod tcp;
 #[path = "system/wildcard.rs"]

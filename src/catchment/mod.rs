@@ -14,7 +14,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub mod compile;
 pub mod ranking;
+pub mod stored;
 pub mod table;
+
+use serde::{Deserialize, Serialize};
 
 use ranking::Rankings;
 use table::{Bits, Boundaries, CELL, Cell, Ranges};
@@ -23,7 +26,7 @@ use table::{Bits, Boundaries, CELL, Cell, Ranges};
 pub type ServiceIndex = u16;
 
 /// Number of a ranking within its service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RankingId(pub u32);
 
 /// What [`Catchments::lookup_v4`] and its sibling find.
@@ -53,7 +56,7 @@ pub struct Ranking<'a> {
 }
 
 /// The compiled tables of all services of a snapshot.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Catchments {
     v4: Ranges<u32>,
     /// By the upper 64 bits.
@@ -63,7 +66,7 @@ pub struct Catchments {
 }
 
 /// What one service makes of the classes.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct ServiceCatchments {
     /// By class.
     ranking_of: Vec<RankingId>,

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::catchment::{Ranking, RankingId};
 use crate::geo::{Coordinates, Place};
 use crate::site::cost::{UnitVector, cost};
@@ -170,7 +172,7 @@ impl<'s> Ranker<'s> {
 }
 
 /// The distinct rankings of one service.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Rankings {
     entries: Vec<Entry>,
     sites: Vec<u16>,
@@ -178,7 +180,7 @@ pub struct Rankings {
     rests: Vec<Box<[u16]>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Entry {
     start: u32,
     length: u16,

@@ -11,8 +11,12 @@
 //! ends. For one service of many, neighbouring ranges may have the same ranking; a bitmap with two summary levels
 //! finds the next change in either direction without walking over millions of ranges.
 
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
 /// Ranges of classes over a space of `A`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(bound = "")]
 pub struct Ranges<A: Bits> {
     entries: Entries<A::Rest>,
     /// By the upper 16 bits: how many ranges start below.
@@ -20,7 +24,7 @@ pub struct Ranges<A: Bits> {
 }
 
 /// Of each range what its place in the index does not tell of its start, and its class in as few octets as there are classes for.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Entries<R> {
     Narrow(Vec<(R, u16)>),
     Wide(Vec<(R, u32)>),
@@ -35,7 +39,7 @@ impl<R> Default for Entries<R> {
 /// An address, or the upper half of one.
 pub trait Bits: Copy + Ord {
     /// Enough of an address to tell it from others with the same upper 16 bits.
-    type Rest: Copy + Ord + std::fmt::Debug + Default;
+    type Rest: Copy + Ord + std::fmt::Debug + Default + Serialize + DeserializeOwned;
     /// The upper 16 bits.
     fn upper(self) -> usize;
     /// What else it takes.
@@ -195,7 +199,7 @@ fn find<R: Ord + Copy, C: Copy + Into<u32>>(
 }
 
 /// A /64 that is split: starts of the lower halves, and their classes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
     /// In ascending order from 0, with the class from there on.
     pub parts: Vec<(u64, u32)>,
@@ -205,7 +209,7 @@ pub struct Cell {
 pub const CELL: u32 = 1 << 31;
 
 /// Where the ranking of one service changes: one bit a range, set for the first of each run.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Boundaries {
     /// The bits, then for each 64 of them whether any is set, then the same again. Nothing where every range is a run, as with
     /// one service.

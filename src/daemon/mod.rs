@@ -22,13 +22,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::config::listen::Protocol;
 use crate::config::{Config, Listener};
@@ -70,6 +71,8 @@ struct Published {
 pub enum Event {
     /// Files changed.
     Changed,
+    /// The geo databases are others than those that the tables in the state folder were made of.
+    TablesAreWrong,
     /// HUP.
     HangUp,
     /// Somebody at the control socket.
@@ -276,6 +279,11 @@ impl Main {
     fn obey(&mut self, event: Event) {
         match event {
             Event::Changed => self.reload("files changed", false, None),
+            Event::TablesAreWrong => {
+                warn!("the geo databases are not what the tables in the state folder say; compiling anew");
+                self.reloader.distrust_tables();
+                self.reload("tables were wrong", false, None);
+            }
             Event::HangUp => self.reload("HUP", false, None),
             Event::Command(Command::Reload { force }, reply) => self.reload("asked to", force, Some(reply)),
             Event::Command(Command::Status, _) | Event::Checked | Event::Stop(_) => {}
@@ -332,6 +340,7 @@ impl Main {
                 );
                 Reload { outcome: Outcome::TookNothing, findings, snapshot: None }
             });
+            self.look_into_databases();
             findings.extend(reload.findings);
             reload.findings = findings;
             reload
@@ -339,6 +348,25 @@ impl Main {
         self.reloads.counts[reload.outcome as usize] += 1;
         self.reloads.last = Some(LastReload { at: SystemTime::now(), why, outcome: reload.outcome });
         reload
+    }
+
+    /// Where tables were at hand, compares what they were made of; beside everything else, for it reads all of the databases.
+    fn look_into_databases(&mut self) {
+        let Some(unverified) = self.reloader.take_unverified() else { return };
+        info!(
+            "tables in the state folder are used; the geo databases are compared with what these were made of"
+        );
+        let events = self.events.clone();
+        let look = move || {
+            if unverified.are_as_they_were() {
+                debug!("the geo databases are what the tables in the state folder were made of");
+            } else {
+                let _ = events.send(Event::TablesAreWrong);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("verify".to_owned()).spawn(look) {
+            warn!("the geo databases were not compared: {error}");
+        }
     }
 
     fn read_config(&self, force: bool, findings: &mut Findings) -> Option<Config> {
@@ -384,6 +412,7 @@ impl Main {
                     info!("listening on {address}");
                 }
                 self.serving = Serving::Now { published, servers };
+                give_way();
                 info!(zones, services, "ready after {} ms", began.elapsed().as_millis());
                 self.manager.ready(self.addresses_for_all(), &self.in_brief());
             }
@@ -447,6 +476,15 @@ impl Main {
             listen: servers.addresses(),
             config: &self.config,
         })
+    }
+}
+
+/// From here on this thread, and those that it begins to read and compile with, have a tenth of a processor's time where the
+/// threads that answer want all of it.
+fn give_way() {
+    const NICE: i32 = 10;
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        debug!("reloads do not give way to queries: {error}");
     }
 }
 

@@ -14,10 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use foldhash::fast::FixedState;
 use ipnetwork::IpNetwork;
 use maxminddb::Reader;
+use serde::{Deserialize, Serialize};
 
 use super::record::Value;
 use super::tree::{Damaged, Network, Tree, Walk};
 use super::{Block, Coordinates, Country, Geography, Place, Records, Walker};
+use crate::catchment::stored::digest_of;
 use crate::finding::Findings;
 
 /// A full city database has 140 MB; what is this large is something else.
@@ -95,7 +97,7 @@ pub struct Match {
 }
 
 /// What a file says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
     /// The file.
     pub path: PathBuf,
@@ -152,6 +154,12 @@ impl Databases {
             build_epoch: file.reader.metadata().build_epoch,
         };
         self.files.iter().map(about).collect()
+    }
+
+    /// Of the octets of each file, to tell whether one is still the same.
+    #[must_use]
+    pub fn digests(&self) -> Vec<u64> {
+        self.files.iter().map(|file| digest_of(file.octets.as_ref()).unwrap_or_default()).collect()
     }
 
     /// Files that turned out to be damaged while they were walked.

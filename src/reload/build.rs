@@ -7,6 +7,7 @@ use super::expect;
 use super::zones::{ServedZone, Standing};
 use super::{Geography, KeepAll, Reloader, Served};
 use crate::catchment::compile::survey;
+use crate::catchment::stored::{Inputs, Unverified};
 use crate::catchment::{Catchments, ServiceIndex};
 use crate::finding::{Findings, Source};
 use crate::geo::Databases;
@@ -27,6 +28,13 @@ pub(super) struct Next {
     pub(super) force: bool,
 }
 
+/// Which sites are nearest for whom, and what says so.
+struct Tables {
+    catchments: Arc<Catchments>,
+    about: Vec<About>,
+    unverified: Option<Unverified>,
+}
+
 impl Reloader {
     /// Puts a snapshot together; zones that fail their own expectations go back to their last good version.
     pub(super) fn build(
@@ -35,6 +43,7 @@ impl Reloader {
         findings: &mut Findings,
     ) -> Result<(Served, Snapshot, Layout), KeepAll> {
         let Next { shared_files, shared, mut zones, mut geography, geography_is_new, force } = next;
+        let mut unverified = None;
         let mut about = self.served.as_ref().map(|served| served.about.clone()).unwrap_or_default();
         let mut known: Option<(Vec<Arc<Service>>, Arc<Catchments>)> = match &self.served {
             Some(served) if !geography_is_new => {
@@ -58,9 +67,10 @@ impl Reloader {
             let catchments = match &known {
                 Some((earlier, catchments)) if same_preferences(earlier, &services) => Arc::clone(catchments),
                 _ => {
-                    let (catchments, of_files) = self.compile(&services, force, &mut geography, findings)?;
-                    about = of_files;
-                    catchments
+                    let tables = self.tables(&services, force, &mut geography, findings)?;
+                    about = tables.about;
+                    unverified = tables.unverified;
+                    tables.catchments
                 }
             };
             known = Some((services.clone(), Arc::clone(&catchments)));
@@ -94,19 +104,25 @@ impl Reloader {
                 about,
                 policy,
                 failing,
+                unverified,
             };
             return Ok((served, snapshot, layout));
         }
     }
 
-    /// Opens the geo databases, compiles, and lets go of them.
-    fn compile(
+    /// The tables that an earlier start kept, or new ones: opens the geo databases, compiles, and lets go of them.
+    fn tables(
         &self,
         services: &[Arc<Service>],
         force: bool,
         geography: &mut Geography,
         findings: &mut Findings,
-    ) -> Result<(Arc<Catchments>, Vec<About>), KeepAll> {
+    ) -> Result<Tables, KeepAll> {
+        let inputs = Inputs::new(&geography.files, services);
+        if let Some(stored) = self.store.read(&inputs) {
+            let unverified = Some(Unverified::of(&stored));
+            return Ok(Tables { catchments: stored.catchments, about: stored.about, unverified });
+        }
         let mut own = Findings::new();
         let paths: Vec<_> = geography.files.iter().map(|(path, _)| path.clone()).collect();
         let databases = Databases::open(&paths, &mut own);
@@ -116,11 +132,16 @@ impl Reloader {
             own.unreadable(&path, "damaged: its search tree leads nowhere, or has no end");
         }
         let about = databases.about();
+        let digests = own.is_empty().then(|| databases.digests());
         drop(databases);
         let mut refused = BTreeSet::new();
         self.hold_against_served(own, force, &mut refused, findings)?;
         geography.refused.extend(refused);
-        Ok((Arc::new(survey.assemble(services)), about))
+        let catchments = Arc::new(survey.assemble(services));
+        if let Some(digests) = digests {
+            self.store.write(inputs, digests, &about, &catchments);
+        }
+        Ok(Tables { catchments, about, unverified: None })
     }
 
     /// Whether a zone went back to its last good version, so that all must be built once more.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::catchment::Catchments;
+use crate::catchment::stored::{Store, Unverified};
 use crate::config::Config;
 use crate::finding::{Finding, Findings, Severity, Source};
 use crate::geo;
@@ -71,6 +72,7 @@ pub struct Reloader {
     largest_rrset: usize,
     policy: Arc<Policy>,
     serials: Serials,
+    store: Store,
     number: u64,
     served: Option<Served>,
 }
@@ -88,6 +90,8 @@ struct Served {
     policy: Arc<Policy>,
     /// Zones that do not answer as they themselves say, and are served all the same: from the start, or by force.
     failing: BTreeSet<Name>,
+    /// Until somebody takes it to have it looked into.
+    unverified: Option<Unverified>,
 }
 
 /// The files of the geo databases, so that a change is noticed without reading them.
@@ -134,6 +138,7 @@ impl Reloader {
             largest_rrset: LONGEST_RRSET,
             policy: Arc::default(),
             serials: Serials::open(state),
+            store: Store::new(state),
             number: 0,
             served: None,
         }
@@ -184,6 +189,19 @@ impl Reloader {
                 Reload { outcome, findings, snapshot: None }
             }
             Err(KeepAll) => Reload { outcome: Outcome::TookNothing, findings, snapshot: None },
+        }
+    }
+
+    /// The databases that were not looked into, because an earlier start had kept their tables: once.
+    pub fn take_unverified(&mut self) -> Option<Unverified> {
+        self.served.as_mut()?.unverified.take()
+    }
+
+    /// The databases are not what the tables that were kept say: the next reload compiles.
+    pub fn distrust_tables(&mut self) {
+        self.store.distrust();
+        if let Some(served) = &mut self.served {
+            served.geography.files.clear();
         }
     }
 

@@ -317,14 +317,15 @@ impl Server {
         }
     }
 
-    /// Told to stop, it stops, and says that nothing went wrong.
+    /// Told to stop, it stops, and says that nothing went wrong. Its home may be another's.
     #[track_caller]
-    pub(crate) fn stop(mut self) {
+    pub(crate) fn stop(mut self) -> Home {
         self.process.signal(Signal::SIGTERM);
         let status = self.process.wait();
         let log = self.process.lines().join("\n");
         assert_eq!(status.code(), Some(0), "{log}");
         assert!(!log.contains("panicked"), "{log}");
+        self.home
     }
 }
 

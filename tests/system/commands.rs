@@ -350,7 +350,9 @@ fn an_imported_zone_is_good_and_serves_the_same_records() {
             assert_eq!(before, after, "{owner}example.org {rtype}, from\n{}", yaml.stdout);
         }
     }
-    servers.into_iter().for_each(Server::stop);
+    for server in servers {
+        server.stop();
+    }
 }
 
 #[test]

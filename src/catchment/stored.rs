@@ -1,0 +1,211 @@
+//! Compiled tables in a file, so that a start need not walk the geo databases: with those of all cities that takes longer than
+//! everything else together.
+//!
+//! The tables belong to what they were made of: the databases by path and stamp, all that the order of sites depends on, and
+//! the program that made them. Whatever does not fit is as good as no file. Stamps can deceive, on a file system that is restored or
+//! whose clock stands still: the digests of the databases' octets are there to be compared once the server answers ([`Unverified`]).
+
+use std::fs;
+use std::hash::{BuildHasher, DefaultHasher, Hasher};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use foldhash::quality::FixedState;
+use serde::{Deserialize, Serialize};
+use tracing::{debug, warn};
+
+use super::Catchments;
+use crate::geo::read::About;
+use crate::site::Service;
+use crate::stamp::Stamp;
+
+/// Within the state folder.
+const FILE: &str = "tables";
+/// How such a file begins; behind it a digest of the rest.
+const MAGIC: &[u8] = b"meridian tables\n";
+
+/// Where tables are kept.
+#[derive(Debug, Default)]
+pub struct Store {
+    path: Option<PathBuf>,
+    is_distrusted: bool,
+}
+
+/// What tables are made of. Others of any of these are other tables.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inputs {
+    program: Option<Stamp>,
+    databases: Vec<(PathBuf, Stamp)>,
+    preferences: u64,
+}
+
+/// What is kept.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Stored {
+    inputs: Inputs,
+    digests: Vec<u64>,
+    /// What the databases said of themselves.
+    pub about: Vec<About>,
+    /// The tables.
+    pub catchments: Arc<Catchments>,
+}
+
+impl Inputs {
+    /// Of these files, in the order in which they are asked, for these services.
+    #[must_use]
+    pub fn new(databases: &[(PathBuf, Stamp)], services: &[Arc<Service>]) -> Inputs {
+        let program = std::env::current_exe().and_then(fs::metadata).ok();
+        let mut hasher = DefaultHasher::new();
+        for service in services {
+            // What is printed of a rule tells where it stands as well: a file that was edited above it costs one slow start.
+            hasher.write(format!("{:?}{:?}{:?}", service.name, service.near, service.rules).as_bytes());
+            for site in &service.sites {
+                hasher.write(format!("{:?}{:?}{:?}", site.name, site.location, site.handicap_km).as_bytes());
+            }
+        }
+        Inputs {
+            program: program.as_ref().map(Stamp::of),
+            databases: databases.to_vec(),
+            preferences: hasher.finish(),
+        }
+    }
+}
+
+impl Store {
+    /// In a state folder; without one nothing is kept.
+    #[must_use]
+    pub fn new(state: Option<&Path>) -> Store {
+        Store { path: state.map(|folder| folder.join(FILE)), is_distrusted: false }
+    }
+
+    /// From here on nothing is taken from the file.
+    pub fn distrust(&mut self) {
+        self.is_distrusted = true;
+    }
+
+    /// The tables of these inputs, if they are at hand.
+    #[must_use]
+    pub fn read(&self, inputs: &Inputs) -> Option<Stored> {
+        let path = self.path.as_deref().filter(|_| !self.is_distrusted && !inputs.databases.is_empty())?;
+        let octets = fs::read(path).ok()?;
+        let (digest, body) = octets.strip_prefix(MAGIC)?.split_first_chunk()?;
+        if u64::from_le_bytes(*digest) != digest_of(body).ok()? {
+            warn!("{} is damaged; the tables are compiled anew", path.display());
+            return None;
+        }
+        let stored: Stored = postcard::from_bytes(body).ok()?;
+        (stored.inputs == *inputs).then_some(stored)
+    }
+
+    /// Keeps tables for the next start; `digests` are of the databases' octets.
+    pub fn write(&self, inputs: Inputs, digests: Vec<u64>, about: &[About], catchments: &Arc<Catchments>) {
+        let Some(path) = self.path.as_deref().filter(|_| !inputs.databases.is_empty()) else { return };
+        let (about, catchments) = (about.to_vec(), Arc::clone(catchments));
+        let stored = Stored { inputs, digests, about, catchments };
+        match write(path, &stored) {
+            Ok(()) => debug!("tables are kept in {}", path.display()),
+            Err(error) => warn!("tables cannot be kept in {}: {error}", path.display()),
+        }
+    }
+}
+
+/// By a rename, so that a crash leaves the old or the new.
+fn write(path: &Path, stored: &Stored) -> io::Result<()> {
+    let body = postcard::to_stdvec(stored).map_err(io::Error::other)?;
+    let octets = [MAGIC, &digest_of(&*body)?.to_le_bytes(), &body].concat();
+    let temporary = path.with_extension("new");
+    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    fs::write(&temporary, octets)?;
+    fs::rename(&temporary, path)
+}
+
+/// Databases that nobody looked into, for their tables were at hand.
+#[derive(Debug)]
+pub struct Unverified {
+    databases: Vec<(PathBuf, u64)>,
+}
+
+impl Unverified {
+    /// Those of stored tables.
+    #[must_use]
+    pub fn of(stored: &Stored) -> Unverified {
+        let paths = stored.inputs.databases.iter().map(|(path, _)| path.clone());
+        Unverified { databases: paths.zip(stored.digests.iter().copied()).collect() }
+    }
+
+    /// Whether the databases are those that the tables were made of. Reads all of them.
+    #[must_use]
+    pub fn are_as_they_were(&self) -> bool {
+        let is_as_it_was = |(path, digest): &(PathBuf, u64)| {
+            fs::File::open(path).and_then(digest_of).is_ok_and(|found| found == *digest)
+        };
+        self.databases.iter().all(is_as_it_was)
+    }
+}
+
+/// To tell octets from others by accident, not by intent: who may write here may also write zones.
+pub fn digest_of(mut octets: impl Read) -> io::Result<u64> {
+    const PIECE: u64 = 1 << 20;
+    let mut hasher = FixedState::with_seed(0).build_hasher();
+    let mut piece = Vec::new();
+    while octets.by_ref().take(PIECE).read_to_end(&mut piece)? > 0 {
+        hasher.write(&piece);
+        piece.clear();
+    }
+    Ok(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inputs(path: &Path) -> Inputs {
+        let stamp = Stamp::of(&fs::metadata(path).unwrap());
+        Inputs::new(&[(path.to_owned(), stamp)], &[])
+    }
+
+    fn stored(folder: &Path) -> (Store, PathBuf) {
+        let database = folder.join("city.mmdb");
+        fs::write(&database, "octets").unwrap();
+        let store = Store::new(Some(folder));
+        store.write(inputs(&database), vec![digest_of(&b"octets"[..]).unwrap()], &[], &Arc::default());
+        (store, database)
+    }
+
+    #[test]
+    fn tables_are_found_for_what_they_were_made_of_and_for_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, database) = stored(folder.path());
+        assert!(store.read(&inputs(&database)).is_some());
+        fs::write(&database, "others").unwrap();
+        assert!(store.read(&inputs(&database)).is_none());
+        assert!(store.read(&Inputs { preferences: 1, ..inputs(&database) }).is_none());
+    }
+
+    #[test]
+    fn damaged_tables_are_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, database) = stored(folder.path());
+        let path = folder.path().join(FILE);
+        let good = fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut damaged = good.clone();
+            damaged[at] ^= 1;
+            fs::write(&path, damaged).unwrap();
+            assert!(store.read(&inputs(&database)).is_none(), "octet {at}");
+        }
+        fs::write(&path, &good[..good.len() - 1]).unwrap();
+        assert!(store.read(&inputs(&database)).is_none());
+    }
+
+    #[test]
+    fn databases_that_only_look_the_same_are_found_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, database) = stored(folder.path());
+        let unverified = Unverified::of(&store.read(&inputs(&database)).unwrap());
+        assert!(unverified.are_as_they_were());
+        fs::write(&database, "others").unwrap();
+        assert!(!unverified.are_as_they_were());
+    }
+}
