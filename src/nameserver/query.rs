@@ -208,7 +208,8 @@ impl<'a> Reader<'a> {
                 }
                 _ => return None,
             }
-            if self.at - start > crate::wire::name::LONGEST {
+            // There must be room for the root.
+            if self.at - start >= crate::wire::name::LONGEST {
                 return None;
             }
         }

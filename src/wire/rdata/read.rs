@@ -479,6 +479,12 @@ impl<'t> Reader<'t> {
         let hit = hex(&[hit_word])?;
         let key_word = self.words.expect("a public key")?;
         let key = base64(&[key_word])?;
+        // Either in quotes may be nothing at all (RFC 8005 5).
+        for (octets, word) in [(&hit, hit_word), (&key, key_word)] {
+            if octets.is_empty() {
+                return Err(word.error("HIP has a host identity tag and a public key"));
+            }
+        }
         let hit_length = u8::try_from(hit.len()).map_err(|_| hit_word.error("at most 255 octets"))?;
         let key_length = u16::try_from(key.len()).map_err(|_| key_word.error("at most 65,535 octets"))?;
         self.put(&[hit_length, algorithm]);

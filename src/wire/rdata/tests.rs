@@ -146,6 +146,7 @@ fn mistakes_are_told_with_what_was_expected() {
         ("TXT", "\"open", 0, "a double quote that is not closed"),
         ("TXT", "\\256", 0, "three digits up to 255"),
         ("CNAME", "a..b", 0, "empty label"),
+        ("HIP", "2 07 \"\"", 5, "a host identity tag and a public key"),
         ("TYPE65280", "4 0A000001", 0, "write it as \\# LENGTH HEX"),
         ("TYPE65280", "\\# 3 0A000001", 3, "the length is 3, but 4 octets follow"),
         ("A", "\\# 3 0A0000", 3, "the octets are no A RDATA"),

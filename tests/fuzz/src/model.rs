@@ -47,7 +47,7 @@ fn name_end(bytes: &[u8], at: usize, may_point: bool) -> Option<usize> {
             192.. if may_point => return (end + 2 <= bytes.len()).then_some(end + 2),
             _ => return None,
         }
-        if end - at > 255 {
+        if end - at >= 255 {
             return None;
         }
     }
