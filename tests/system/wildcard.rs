@@ -1,7 +1,7 @@
 //! Listening everywhere: whoever asked one address wants to hear from that one.
 
 use std::fs;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use meridian::wire::message::Message;
 
@@ -37,8 +37,7 @@ fn both_wildcards_may_share_a_port() {
         eprintln!("skipped: this machine has no IPv6");
         return;
     }
-    // The kernel names a port that is free in both families; whoever takes it before the server does is another test run.
-    let port = UdpSocket::bind("[::]:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let port = free_port();
     let home = world::home();
     home.write("meridian.yaml", format!("listen: [\"0.0.0.0:{port}\", \"[::]:{port}\"]\nworkers: 2\n"));
     let server = Server::start(home);
@@ -49,6 +48,17 @@ fn both_wildcards_may_share_a_port() {
     assert_answers_from("127.0.0.5".parse().expect("an address"), port);
     assert_answers_from(Ipv6Addr::LOCALHOST.into(), port);
     server.stop();
+}
+
+/// Free in both families for TCP, where connections of earlier tests may still be in TIME-WAIT, and for UDP. Whoever takes it
+/// before the server does is another test run.
+fn free_port() -> u16 {
+    let of_tcp = || {
+        let listener = TcpListener::bind("[::]:0").expect("a port");
+        listener.local_addr().expect("its address").port()
+    };
+    let is_free_for_udp = |port: &u16| UdpSocket::bind(("::", *port)).is_ok();
+    std::iter::repeat_with(of_tcp).find(is_free_for_udp).expect("one of many")
 }
 
 fn listening_on(address: &str) -> Home {
