@@ -70,6 +70,11 @@ impl Inputs {
             preferences: hasher.finish(),
         }
     }
+
+    /// Whether tables of these are worth keeping, and are told from those of another program, which may be of another form.
+    fn tell_apart(&self) -> bool {
+        !self.databases.is_empty() && self.program.is_some()
+    }
 }
 
 impl Store {
@@ -87,7 +92,7 @@ impl Store {
     /// The tables of these inputs, if they are at hand.
     #[must_use]
     pub fn read(&self, inputs: &Inputs) -> Option<Stored> {
-        let path = self.path.as_deref().filter(|_| !self.is_distrusted && !inputs.databases.is_empty())?;
+        let path = self.path.as_deref().filter(|_| !self.is_distrusted && inputs.tell_apart())?;
         let octets = fs::read(path).ok()?;
         let (digest, body) = octets.strip_prefix(MAGIC)?.split_first_chunk()?;
         if u64::from_le_bytes(*digest) != digest_of(body).ok()? {
@@ -100,7 +105,7 @@ impl Store {
 
     /// Keeps tables for the next start; `digests` are of the databases' octets.
     pub fn write(&self, inputs: Inputs, digests: Vec<u64>, about: &[About], catchments: &Arc<Catchments>) {
-        let Some(path) = self.path.as_deref().filter(|_| !inputs.databases.is_empty()) else { return };
+        let Some(path) = self.path.as_deref().filter(|_| inputs.tell_apart()) else { return };
         let (about, catchments) = (about.to_vec(), Arc::clone(catchments));
         let stored = Stored { inputs, digests, about, catchments };
         match write(path, &stored) {

@@ -105,6 +105,7 @@ impl Reloader {
                 policy,
                 failing,
                 unverified,
+                is_suspect: false,
             };
             return Ok((served, snapshot, layout));
         }

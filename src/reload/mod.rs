@@ -92,6 +92,8 @@ struct Served {
     failing: BTreeSet<Name>,
     /// Until somebody takes it to have it looked into.
     unverified: Option<Unverified>,
+    /// The geo databases say something else than the tables, though their stamps are the same.
+    is_suspect: bool,
 }
 
 /// The files of the geo databases, so that a change is noticed without reading them.
@@ -201,7 +203,7 @@ impl Reloader {
     pub fn distrust_tables(&mut self) {
         self.store.distrust();
         if let Some(served) = &mut self.served {
-            served.geography.files.clear();
+            served.is_suspect = true;
         }
     }
 
@@ -236,8 +238,10 @@ impl Reloader {
         let shared_is_new = self.served.as_ref().is_none_or(|served| served.shared != shared);
         let zones = self.choose_zones(&folder, &shared, shared_is_new, force, findings)?;
         let geography = self.look_at_geography(force, findings)?;
-        let geography_is_new =
-            self.served.as_ref().is_none_or(|served| served.geography.files != geography.files);
+        let geography_is_new = self
+            .served
+            .as_ref()
+            .is_none_or(|served| served.is_suspect || served.geography.files != geography.files);
 
         let is_same = |zone: &ServedZone| zone.standing != Standing::New;
         let names_are_same = self.served.as_ref().is_some_and(|served| served.zones.keys().eq(zones.keys()));
