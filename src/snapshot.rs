@@ -13,7 +13,7 @@ use crate::site::Service;
 use crate::site::compile::{CompiledService, compile};
 use crate::wire::{Name, Qname, Rtype};
 use crate::zone::Zone;
-use crate::zone::name_tree::{NameTree, TOP};
+use crate::zone::name_tree::{NameTree, NodeId, TOP};
 
 /// What queries are answered from.
 #[derive(Debug)]
@@ -21,12 +21,21 @@ pub struct Snapshot {
     number: u64,
     /// Zone names, from the root down.
     directory: NameTree,
-    /// By node of the directory: index into `zones` plus one, or 0.
-    at_node: Vec<u32>,
+    /// By node of the directory.
+    at_node: Vec<AtNode>,
     zones: Vec<PublishedZone>,
     services: Vec<CompiledService>,
     catchments: Arc<Catchments>,
     policy: Arc<Policy>,
+}
+
+/// What the directory has at a name.
+#[derive(Clone, Copy, Debug, Default)]
+struct AtNode {
+    /// Index into `zones` plus one, or 0.
+    zone: u32,
+    /// Whether there are names below: most walks end at a zone, and need not look.
+    has_children: bool,
 }
 
 /// A zone on its way into a snapshot.
@@ -76,18 +85,22 @@ impl Snapshot {
             .map(|(index, service)| (service.name.as_str(), index as ServiceIndex))
             .collect();
         let mut directory = NameTree::default();
-        let mut at_node = vec![0];
+        let mut at_node = vec![AtNode::default()];
         let mut published = Vec::with_capacity(zones.len());
         for zone in zones {
             let labels: Vec<&[u8]> = zone.name.labels().collect();
             let node = directory.insert(labels.into_iter().rev()) as usize;
-            at_node.resize(directory.len(), 0);
+            let known = at_node.len();
+            at_node.resize(directory.len(), AtNode::default());
+            for new in known..at_node.len() {
+                at_node[directory.parent(new as NodeId) as usize].has_children = true;
+            }
             published.push(PublishedZone {
                 name: zone.name.clone(),
                 zone: zone.zone.clone(),
                 services: zone.services.iter().map(|service| index_of[service.name.as_str()]).collect(),
             });
-            at_node[node] = published.len() as u32;
+            at_node[node].zone = published.len() as u32;
         }
         let snapshot = Snapshot {
             number,
@@ -127,14 +140,18 @@ impl Snapshot {
     #[must_use]
     pub fn find_zone(&self, qname: &Qname, qtype: Rtype) -> Option<ZoneIndex> {
         let mut node = TOP;
-        let mut found = self.at_node[TOP as usize];
+        let mut here = self.at_node[TOP as usize];
+        let mut found = here.zone;
         for labels_left in (0..qname.label_count()).rev() {
+            if !here.has_children {
+                break;
+            }
             let Some(child) = self.directory.child(node, qname.label(labels_left)) else { break };
             node = child;
-            let here = self.at_node[node as usize];
+            here = self.at_node[node as usize];
             let is_the_parents = qtype == Rtype::DS && labels_left == 0 && found != 0;
-            if here != 0 && !is_the_parents {
-                found = here;
+            if here.zone != 0 && !is_the_parents {
+                found = here.zone;
             }
         }
         found.checked_sub(1)

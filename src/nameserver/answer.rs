@@ -1,6 +1,9 @@
 //! One question that a zone of ours answers: RFC 1034 4.3.2, steps 3 to 6, around again for each link of a chain.
 
+use std::net::IpAddr;
+
 use super::client::Client;
+use super::edns::ClientSubnet;
 use super::lookup::{Lookup, SteeredLookup, look_up};
 use super::query::Question;
 use super::response::{ExtendedError, Full, NamePosition, Rcode, Response, Section};
@@ -24,17 +27,22 @@ struct Followed {
     count: usize,
 }
 
-impl Followed {
-    fn has(&self, link: &Rrset) -> bool {
-        self.pieces[..self.count].contains(&link.piece())
-    }
+/// What a link is to those before it.
+#[derive(PartialEq, Eq)]
+enum Link {
+    New,
+    /// It counts all the same: a chain may go around by it for ever.
+    Repeated,
+    TooMany,
+}
 
-    /// False when there are enough.
-    fn add(&mut self, link: &Rrset) -> bool {
-        let Some(place) = self.pieces.get_mut(self.count) else { return false };
+impl Followed {
+    fn follow(&mut self, link: &Rrset) -> Link {
+        let is_repeated = self.pieces[..self.count].contains(&link.piece());
+        let Some(place) = self.pieces.get_mut(self.count) else { return Link::TooMany };
         *place = link.piece();
         self.count += 1;
-        true
+        if is_repeated { Link::Repeated } else { Link::New }
     }
 }
 
@@ -46,8 +54,9 @@ pub(super) struct Answering<'a> {
     pub(super) published: &'a PublishedZone,
     pub(super) zone: &'a Zone,
     pub(super) question: Question,
-    pub(super) client: Client,
-    pub(super) has_client_subnet: bool,
+    /// Who sent the query.
+    pub(super) source: IpAddr,
+    pub(super) client_subnet: Option<&'a ClientSubnet>,
     /// Which service chose, and its first site, as soon as one did.
     pub(super) steered: Option<(ServiceIndex, Option<u16>)>,
 }
@@ -62,14 +71,16 @@ impl Answering<'_> {
         response.within(self.zone);
         response.set_authoritative();
         let mut owner = NamePosition::QNAME;
-        let mut followed = Followed::default();
+        let mut followed = None;
         for link in 0.. {
+            // Most answers follow nothing: the room for links is made when there is one.
+            let mut follow = |link: &Rrset| followed.get_or_insert_with(Followed::default).follow(link);
             match look_up(self.snapshot, self.published, self.zone, sought, self.question.qtype) {
                 Lookup::Answer(rrset) => return self.answer_rrset(response, rrset, owner),
                 Lookup::Steered(steered) => {
                     // A chain that a resolver will keep must not end in what is for this client alone: it asks
                     // again for the target (RFC 7871 7.2.1; meaning 13).
-                    let is_for_others = link > 0 && self.has_client_subnet && steered.service.ecs;
+                    let is_for_others = link > 0 && self.client_subnet.is_some() && steered.service.ecs;
                     return if is_for_others {
                         Ok(())
                     } else {
@@ -86,9 +97,11 @@ impl Answering<'_> {
                     return self.answer_nodata(response, self.zone.negative_ttl());
                 }
                 Lookup::NxDomain => return self.answer_nxdomain(response),
-                // The same CNAME again, and so the same target: a loop.
-                Lookup::Cname(cname) if followed.has(cname) || !followed.add(cname) => return Ok(()),
                 Lookup::Cname(cname) => {
+                    // The same CNAME again, and so the same target, is a loop.
+                    if follow(cname) != Link::New {
+                        return Ok(());
+                    }
                     let target = response.next_rdata();
                     response.push_rrset(Section::Answer, self.zone, cname, owner)?;
                     owner = target;
@@ -98,12 +111,13 @@ impl Answering<'_> {
                 }
                 Lookup::Dname(dname, below) => {
                     // One DNAME may redirect several names of a chain; it is sent once.
-                    if !followed.has(dname) {
-                        let dname_owner = NamePosition(owner.0 + sought.start(below));
-                        response.push_rrset(Section::Answer, self.zone, dname, dname_owner)?;
-                    }
-                    if !followed.add(dname) {
-                        return Ok(());
+                    match follow(dname) {
+                        Link::New => {
+                            let dname_owner = NamePosition(owner.0 + sought.start(below));
+                            response.push_rrset(Section::Answer, self.zone, dname, dname_owner)?;
+                        }
+                        Link::Repeated => {}
+                        Link::TooMany => return Ok(()),
                     }
                     match self.follow_dname(response, dname, sought, owner, below)? {
                         Some(target) => owner = target,
@@ -144,7 +158,8 @@ impl Answering<'_> {
         steered: &SteeredLookup<'_>,
         owner: NamePosition,
     ) -> Result<(), Full> {
-        let Steering { choice, scope } = steer(steered, &self.client, self.snapshot.catchments(), self.board);
+        let client = Client::new(self.source, self.client_subnet);
+        let Steering { choice, scope } = steer(steered, &client, self.snapshot.catchments(), self.board);
         response.set_scope(scope);
         let service = steered.service;
         self.steered = Some((steered.index, None));

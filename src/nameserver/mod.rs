@@ -25,7 +25,6 @@ pub mod response;
 pub mod steer;
 
 use answer::Answering;
-use client::Client;
 use counters::Counters;
 use limit::{Deed, Limited, Limiter};
 use query::{Query, Question, Tsig};
@@ -180,11 +179,15 @@ fn answer(
     out: &mut [u8],
 ) -> Outcome {
     let Worker { limiter, sought, .. } = worker;
-    let Some(query) = Query::read(request.bytes, sought) else { return Outcome::Dropped };
+    if Query::is_none(request.bytes) {
+        return Outcome::Dropped;
+    }
+    let query = Query::read(request.bytes, sought);
     let policy = snapshot.policy();
     let cookie = Cookies::read(&query, request, policy);
     let limits = limits(&query, request, policy, cookie.standing);
-    let mut response = Response::begin(&query, limits, opt(&query, request, policy, cookie.answer), out);
+    let mut opt = opt(&query, request, policy, cookie.answer);
+    let mut response = Response::begin(&query, limits, opt.as_ref(), out);
     let mut zone_index = None;
     let mut steered = None;
 
@@ -201,7 +204,7 @@ fn answer(
                 match &published.zone {
                     None => answer_broken(&mut response),
                     Some(zone) => {
-                        let client_subnet = query.edns.and_then(|edns| edns.client_subnet);
+                        let client_subnet = query.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref());
                         let mut answering = Answering {
                             snapshot,
                             board,
@@ -209,8 +212,8 @@ fn answer(
                             published,
                             zone,
                             question,
-                            client: Client::new(request.client, client_subnet.as_ref()),
-                            has_client_subnet: client_subnet.is_some(),
+                            source: request.client,
+                            client_subnet,
                             steered: None,
                         };
                         if answering.answer_from(sought, &mut response) == Err(Full) {
@@ -233,12 +236,15 @@ fn answer(
             Some(Limited { deed: Deed::Truncated, .. }) => {
                 steered = None;
                 response.withhold(cookie.standing);
+                if let Some(opt) = &mut opt {
+                    opt.nsid = None;
+                }
             }
             Some(limited @ Limited { deed: Deed::Dropped, .. }) => return Outcome::Limited(limited),
         }
     }
 
-    let finished = response.finish();
+    let finished = response.finish(opt.as_ref());
     Outcome::Responded(Responded {
         length: finished.length,
         rcode: finished.rcode,
@@ -262,7 +268,9 @@ struct Cookies {
 impl Cookies {
     #[inline]
     fn read(query: &Query<'_>, request: &Request<'_>, policy: &Policy) -> Cookies {
-        let (Some(secrets), Some(cookie)) = (&policy.cookies, query.edns.and_then(|edns| edns.cookie)) else {
+        let (Some(secrets), Some(cookie)) =
+            (&policy.cookies, query.edns.as_ref().and_then(|edns| edns.cookie))
+        else {
             return Cookies { standing: Standing::None, answer: None };
         };
         let standing = secrets.judge(&cookie, request.client, request.now_seconds());
@@ -279,7 +287,7 @@ fn limits(query: &Query<'_>, request: &Request<'_>, policy: &Policy, standing: S
     }
     let most = if request.client.is_ipv4() { policy.udp_payload_v4 } else { policy.udp_payload_v6 };
     let longest =
-        query.edns.map_or(PLAIN_UDP_PAYLOAD, |edns| edns.udp_payload.clamp(PLAIN_UDP_PAYLOAD, most));
+        query.edns.as_ref().map_or(PLAIN_UDP_PAYLOAD, |edns| edns.udp_payload.clamp(PLAIN_UDP_PAYLOAD, most));
     if standing.is_proven() {
         return Limits { longest: usize::from(longest), longest_negative: usize::from(longest) };
     }
@@ -294,7 +302,7 @@ fn opt<'a>(
     policy: &'a Policy,
     cookie: Option<[u8; 24]>,
 ) -> Option<Opt<'a>> {
-    let edns = query.edns?;
+    let edns = query.edns.as_ref()?;
     Some(Opt {
         udp_payload: if request.client.is_ipv4() { policy.udp_payload_v4 } else { policy.udp_payload_v6 },
         dnssec_ok: edns.dnssec_ok,
@@ -342,7 +350,7 @@ fn demand<'a>(
             return Demand::Fault(Rcode::FORMERR);
         }
         let is_another =
-            query.edns.and_then(|edns| edns.cookie).is_some_and(|cookie| cookie.has_server_part());
+            query.edns.as_ref().and_then(|edns| edns.cookie).is_some_and(|cookie| cookie.has_server_part());
         let is_bad = standing == Standing::Unproven && is_another;
         return if is_bad { Demand::Fault(Rcode::BADCOOKIE) } else { Demand::Nothing };
     };

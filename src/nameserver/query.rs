@@ -52,22 +52,27 @@ pub struct Tsig<'a> {
 }
 
 impl<'a> Query<'a> {
-    /// Reads a message and its QNAME. None for what must not be answered at all: less than a header, or a
-    /// response, however broken; two servers that answer each other's errors never stop.
+    /// Whether a message must not be answered at all: less than a header, or a response, however broken; two servers that
+    /// answer each other's errors never stop.
     #[inline]
-    pub fn read(bytes: &'a [u8], qname: &mut Qname) -> Option<Query<'a>> {
-        if bytes.len() < HEADER_LENGTH || bytes[2] & 0x80 != 0 {
-            return None;
-        }
+    #[must_use]
+    pub fn is_none(bytes: &[u8]) -> bool {
+        bytes.len() < HEADER_LENGTH || bytes[2] & 0x80 != 0
+    }
+
+    /// Reads a message, which is at least a header, and its QNAME.
+    #[inline]
+    #[must_use]
+    pub fn read(bytes: &'a [u8], qname: &mut Qname) -> Query<'a> {
         let mut query =
             Query { bytes, question: None, edns: None, tsig: None, fault: None, has_trailing_octets: false };
         query.fault = query.read_body(qname).err();
         if query.opcode() != 0 {
             query.fault = Some(Rcode::NOTIMP);
-        } else if query.fault.is_none() && query.edns.is_some_and(|edns| edns.version > 0) {
+        } else if query.fault.is_none() && query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
             query.fault = Some(Rcode::BADVERS);
         }
-        Some(query)
+        query
     }
 
     /// OPCODE.
@@ -130,7 +135,7 @@ impl<'a> Query<'a> {
         self.has_trailing_octets = reader.at < self.bytes.len();
         // Without a question it can only be about a cookie (RFC 7873 5.4).
         let is_about_something =
-            self.question.is_some() || self.edns.is_some_and(|edns| edns.cookie.is_some());
+            self.question.is_some() || self.edns.as_ref().is_some_and(|edns| edns.cookie.is_some());
         if is_about_something { Ok(()) } else { Err(Rcode::FORMERR) }
     }
 

@@ -127,10 +127,11 @@ pub struct Opt<'a> {
 
 impl Opt<'_> {
     /// Octets that are kept back for it.
+    #[inline]
     fn room(&self) -> usize {
         OPT_LENGTH
-            + self.client_subnet.map_or(0, |subnet| 8 + subnet.address_length())
-            + self.cookie.map_or(0, |cookie| 4 + cookie.len())
+            + self.client_subnet.as_ref().map_or(0, |subnet| 8 + subnet.address_length())
+            + self.cookie.as_ref().map_or(0, |cookie| 4 + cookie.len())
             + self.nsid.map_or(0, |nsid| 4 + nsid.len())
             + self.keepalive.map_or(0, |_| 6)
             + if self.has_zone_version { 10 } else { 0 }
@@ -151,7 +152,6 @@ pub struct Response<'o> {
     text_end: usize,
     question_end: usize,
     apex: [u8; 2],
-    opt: Option<Opt<'o>>,
     rcode: Rcode,
     scope: u8,
     zone_version: Option<(u8, u32)>,
@@ -160,8 +160,15 @@ pub struct Response<'o> {
 }
 
 impl<'o> Response<'o> {
-    /// Header and question. The buffer must be at least 512 octets.
-    pub fn begin(query: &Query<'_>, limits: Limits, opt: Option<Opt<'o>>, out: &'o mut [u8]) -> Response<'o> {
+    /// Header and question; room is kept for the OPT that [`finish`](Response::finish) writes. The buffer must be at least 512
+    /// octets.
+    #[inline]
+    pub fn begin(
+        query: &Query<'_>,
+        limits: Limits,
+        opt: Option<&Opt<'_>>,
+        out: &'o mut [u8],
+    ) -> Response<'o> {
         let question = query.question_octets();
         let header = query.header();
         let question_end = HEADER_LENGTH + question.len();
@@ -171,7 +178,7 @@ impl<'o> Response<'o> {
         out[5] = u8::from(!question.is_empty());
         out[HEADER_LENGTH..question_end].copy_from_slice(question);
         let end = limits.longest.min(out.len());
-        let room = opt.map_or(0, |opt| opt.room());
+        let room = opt.map_or(0, Opt::room);
         Response {
             out,
             at: question_end,
@@ -181,7 +188,6 @@ impl<'o> Response<'o> {
             text_end: end.min(TEXT_FACTOR * query.length()),
             question_end,
             apex: [0xc0, 0],
-            opt,
             rcode: Rcode::NOERROR,
             scope: 0,
             zone_version: None,
@@ -233,9 +239,6 @@ impl<'o> Response<'o> {
         self.zone_version = None;
         self.extended_error = None;
         self.unknown_key = None;
-        if let Some(opt) = &mut self.opt {
-            opt.nsid = None;
-        }
     }
 
     /// Adds an extended error, where the asker has EDNS.
@@ -307,6 +310,9 @@ impl<'o> Response<'o> {
     /// Records that bring their owners along.
     #[inline]
     pub fn push_piece(&mut self, section: Section, zone: &Zone, piece: Piece) -> Result<(), Full> {
+        if piece.record_count() == 0 {
+            return Ok(());
+        }
         let (octets, pointers) = zone.piece(piece);
         let start = self.push(octets)?;
         for offset in pointers.chunks_exact(2) {
@@ -410,10 +416,10 @@ impl<'o> Response<'o> {
 
     /// Writes RCODE, OPT and TSIG; gives the length of the whole.
     #[inline]
-    pub fn finish(mut self) -> Finished {
+    pub fn finish(&mut self, opt: Option<&Opt<'_>>) -> Finished {
         self.out[3] = (self.rcode.0 & 0x0f) as u8;
-        if let Some(opt) = self.opt {
-            self.push_opt(&opt);
+        if let Some(opt) = opt {
+            self.push_opt(opt);
         }
         if let Some(tsig) = self.unknown_key {
             self.push_unknown_key(&tsig);
@@ -421,7 +427,7 @@ impl<'o> Response<'o> {
         Finished {
             length: self.at,
             rcode: self.rcode,
-            scope: self.opt.and_then(|opt| opt.client_subnet).map(|_| self.scope),
+            scope: opt.filter(|opt| opt.client_subnet.is_some()).map(|_| self.scope),
             is_truncated: self.out[2] & TC != 0,
             extended_error: self.extended_error,
         }
@@ -434,11 +440,11 @@ impl<'o> Response<'o> {
         let flags = if opt.dnssec_ok { DO } else { 0 };
         let [size_high, size_low] = opt.udp_payload.to_be_bytes();
         let _ = self.push(&[0, 0, Rtype::OPT.0 as u8, size_high, size_low, upper_rcode, 0, flags, 0, 0, 0]);
-        if let Some(subnet) = opt.client_subnet {
-            self.push_client_subnet(&subnet, self.scope);
+        if let Some(subnet) = &opt.client_subnet {
+            self.push_client_subnet(subnet, self.scope);
         }
-        if let Some(cookie) = opt.cookie {
-            self.push_option(edns::COOKIE, &cookie);
+        if let Some(cookie) = &opt.cookie {
+            self.push_option(edns::COOKIE, cookie);
         }
         if let Some(nsid) = opt.nsid {
             self.push_option(edns::NSID, nsid);

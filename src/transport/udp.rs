@@ -11,8 +11,8 @@ use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrLike,
-    SockaddrStorage, recvmmsg, sendmmsg, setsockopt, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike,
+    recvmmsg, sendmmsg, setsockopt, sockopt,
 };
 use socket2::{Protocol, Socket, Type};
 use tracing::debug;
@@ -21,8 +21,9 @@ use super::{Count, Counters, Responder, new_socket, proxy, restart_on_panic};
 
 /// What a crash of one thread can lose; larger batches gain nothing more.
 const BATCH: usize = 32;
-/// Longer datagrams are cut by the kernel; no query is that long.
-const LONGEST_QUERY: usize = 4096;
+/// Longer datagrams are cut by the kernel; no query is that long. No power of two: the beginnings of all queries of a batch would
+/// fall into the same few lines of the cache.
+const LONGEST_QUERY: usize = 4096 + 192;
 /// As long as any response over UDP ever is.
 const LONGEST_RESPONSE: usize = 4096;
 /// The default holds 256 small queries: a burst of a few milliseconds.
@@ -68,10 +69,32 @@ pub fn serve(
     counters: &Counters,
     stop: &AtomicBool,
 ) {
-    restart_on_panic("UDP", counters, || serve_batches(socket, proxy_from, responder, counters, stop));
+    let is_v6 = socket.local_addr().is_ok_and(|address| address.is_ipv6());
+    restart_on_panic("UDP", counters, || match is_v6 {
+        true => serve_batches::<SockaddrIn6>(socket, proxy_from, responder, counters, stop),
+        false => serve_batches::<SockaddrIn>(socket, proxy_from, responder, counters, stop),
+    });
 }
 
-fn serve_batches(
+/// An address of one family, as a socket of that family has it: a fifth of what any address needs, and a batch is copied about
+/// a few times.
+trait Peer: SockaddrLike + Copy {
+    fn ip(&self) -> IpAddr;
+}
+
+impl Peer for SockaddrIn {
+    fn ip(&self) -> IpAddr {
+        IpAddr::V4(SockaddrIn::ip(self))
+    }
+}
+
+impl Peer for SockaddrIn6 {
+    fn ip(&self) -> IpAddr {
+        IpAddr::V6(SockaddrIn6::ip(self))
+    }
+}
+
+fn serve_batches<P: Peer>(
     socket: &UdpSocket,
     proxy_from: &[IpNetwork],
     responder: &mut impl Responder,
@@ -82,11 +105,11 @@ fn serve_batches(
     let local = socket.local_addr().map(|address| address.ip());
     let wildcard = local.ok().filter(IpAddr::is_unspecified);
     let mut queries = vec![[0_u8; LONGEST_QUERY]; BATCH];
-    let mut responses = vec![[0_u8; LONGEST_RESPONSE]; BATCH];
-    let mut receiving = new_headers(wildcard);
+    let mut responses = vec![0_u8; BATCH * LONGEST_RESPONSE];
+    let mut receiving = new_headers::<P>(wildcard);
     let mut sending = Sending { plain: new_headers(None), from: new_headers(wildcard) };
     while !stop.load(Ordering::Relaxed) {
-        let mut arrivals = [Arrival::default(); BATCH];
+        let mut arrivals: [Option<Arrival<P>>; BATCH] = [None; BATCH];
         let mut is_worn = false;
         let count = {
             let mut queries = queries.iter_mut();
@@ -104,7 +127,8 @@ fn serve_batches(
                             }
                         };
                         is_worn |= wildcard.is_some() && from.is_none();
-                        arrivals[count] = Arrival { length: message.bytes, peer: message.address, from };
+                        arrivals[count] =
+                            message.address.map(|peer| Arrival { length: message.bytes, peer, from });
                         count += 1;
                     }
                     count
@@ -119,28 +143,59 @@ fn serve_batches(
             receiving = new_headers(wildcard);
         }
         responder.refresh();
-        let (mut lengths, mut peers, mut froms) = ([0; BATCH], [None; BATCH], [None; BATCH]);
-        let mut answered = 0;
+        let mut batch = Batch::new(&mut responses);
         for (query, arrival) in queries.iter().zip(&arrivals).take(count) {
-            let Some(peer) = arrival.peer.as_ref().and_then(client_of) else { continue };
-            let mut message = &query[..arrival.length];
-            let mut client = peer;
+            let Some(Arrival { length, peer, from }) = arrival else { continue };
+            let (mut client, mut message) = (peer.ip(), &query[..*length]);
             if !proxy_from.is_empty() {
-                let Some((source, behind)) = read_through_proxy(proxy_from, peer, message) else {
+                let Some((source, behind)) = read_through_proxy(proxy_from, client, message) else {
                     counters.add(Count::ProxyRefused);
                     continue;
                 };
                 (client, message) = (source, behind);
             }
-            if let Some(length) = responder.respond(message, client, &mut responses[answered]) {
-                lengths[answered] = length;
+            if let Some(length) = responder.respond(message, client, batch.room()) {
                 // To whom it came from, proxy or not, and without a header: as PowerDNS does, and dnsdist expects.
-                peers[answered] = arrival.peer;
-                froms[answered] = arrival.from;
-                answered += 1;
+                batch.add(length, *peer, *from);
             }
         }
-        sending.send_all(fd, &responses, &lengths[..answered], &peers[..answered], &froms[..answered]);
+        sending.send_all(fd, &batch);
+    }
+}
+
+/// Responses to a batch, one behind the other: so they lie on a page or two and not on as many as there are.
+struct Batch<'b, P> {
+    buffer: &'b mut [u8],
+    ends: [usize; BATCH],
+    peers: [Option<P>; BATCH],
+    froms: [Option<Local>; BATCH],
+    count: usize,
+}
+
+impl<'b, P: Peer> Batch<'b, P> {
+    fn new(buffer: &'b mut [u8]) -> Batch<'b, P> {
+        Batch { buffer, ends: [0; BATCH], peers: [None; BATCH], froms: [None; BATCH], count: 0 }
+    }
+
+    /// For the next response.
+    fn room(&mut self) -> &mut [u8] {
+        let start = self.start(self.count);
+        &mut self.buffer[start..start + LONGEST_RESPONSE]
+    }
+
+    fn add(&mut self, length: usize, peer: P, from: Option<Local>) {
+        self.ends[self.count] = self.start(self.count) + length;
+        self.peers[self.count] = Some(peer);
+        self.froms[self.count] = from;
+        self.count += 1;
+    }
+
+    fn start(&self, index: usize) -> usize {
+        index.checked_sub(1).map_or(0, |before| self.ends[before])
+    }
+
+    fn response(&self, index: usize) -> [IoSlice<'_>; 1] {
+        [IoSlice::new(self.buffer.get(self.start(index)..self.ends[index]).unwrap_or_default())]
     }
 }
 
@@ -160,10 +215,10 @@ fn read_through_proxy<'a>(
 }
 
 /// One that came.
-#[derive(Clone, Copy, Default)]
-struct Arrival {
+#[derive(Clone, Copy)]
+struct Arrival<P> {
     length: usize,
-    peer: Option<SockaddrStorage>,
+    peer: P,
     from: Option<Local>,
 }
 
@@ -195,7 +250,7 @@ fn came_to(message: &ControlMessageOwned) -> Option<Local> {
 /// finds the room that the one before needed. That is the same for every datagram, since IP_PKTINFO comes with each and
 /// nothing else does; should one come without all the same, its headers are made anew. For what goes out the room must be
 /// the message and nothing more, or the kernel would read on behind it.
-fn new_headers(wildcard: Option<IpAddr>) -> MultiHeaders<SockaddrStorage> {
+fn new_headers<P: Peer>(wildcard: Option<IpAddr>) -> MultiHeaders<P> {
     let control = wildcard.map(|address| match address {
         IpAddr::V4(_) => nix::cmsg_space!(libc::in_pktinfo),
         IpAddr::V6(_) => nix::cmsg_space!(libc::in6_pktinfo),
@@ -204,40 +259,30 @@ fn new_headers(wildcard: Option<IpAddr>) -> MultiHeaders<SockaddrStorage> {
 }
 
 /// Headers for what goes out.
-struct Sending {
-    plain: MultiHeaders<SockaddrStorage>,
+struct Sending<P> {
+    plain: MultiHeaders<P>,
     /// With room for an address to leave from.
-    from: MultiHeaders<SockaddrStorage>,
+    from: MultiHeaders<P>,
 }
 
-impl Sending {
+impl<P: Peer> Sending<P> {
     /// All that leave from one address go with one call; in most batches that is all.
-    fn send_all(
-        &mut self,
-        fd: i32,
-        buffers: &[[u8; LONGEST_RESPONSE]],
-        lengths: &[usize],
-        peers: &[Option<SockaddrStorage>],
-        froms: &[Option<Local>],
-    ) {
+    fn send_all(&mut self, fd: i32, batch: &Batch<'_, P>) {
+        let (peers, froms) = (&batch.peers[..batch.count], &batch.froms[..batch.count]);
         let Some(first) = froms.first() else { return };
-        let response = |index: usize| {
-            let length = lengths.get(index).copied().unwrap_or(0);
-            [IoSlice::new(buffers.get(index).map(|buffer| &buffer[..length]).unwrap_or_default())]
-        };
         if froms.iter().all(|from| from == first) {
-            let slices: [_; BATCH] = std::array::from_fn(response);
-            return self.send(fd, *first, &slices[..lengths.len()], peers);
+            let slices: [_; BATCH] = std::array::from_fn(|index| batch.response(index));
+            return self.send(fd, *first, &slices[..batch.count], peers);
         }
         let mut is_sent = [false; BATCH];
-        while let Some(first) = is_sent[..froms.len()].iter().position(|is_sent| !is_sent) {
+        while let Some(first) = is_sent[..batch.count].iter().position(|is_sent| !is_sent) {
             let mut slices = [[IoSlice::new(&[])]; BATCH];
             let mut some_peers = [None; BATCH];
             let mut count = 0;
-            for index in first..froms.len() {
+            for index in first..batch.count {
                 if !is_sent[index] && froms[index] == froms[first] {
                     is_sent[index] = true;
-                    slices[count] = response(index);
+                    slices[count] = batch.response(index);
                     some_peers[count] = peers[index];
                     count += 1;
                 }
@@ -246,13 +291,7 @@ impl Sending {
         }
     }
 
-    fn send(
-        &mut self,
-        fd: i32,
-        from: Option<Local>,
-        slices: &[[IoSlice<'_>; 1]],
-        peers: &[Option<SockaddrStorage>],
-    ) {
+    fn send(&mut self, fd: i32, from: Option<Local>, slices: &[[IoSlice<'_>; 1]], peers: &[Option<P>]) {
         let mut sent = 0;
         while sent < slices.len() {
             let (slices, peers) = (&slices[sent..], &peers[sent..]);
@@ -289,16 +328,6 @@ impl Sending {
                 }
             }
         }
-    }
-}
-
-fn client_of(address: &SockaddrStorage) -> Option<IpAddr> {
-    match address.family()? {
-        AddressFamily::Inet => address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip())),
-        AddressFamily::Inet6 => {
-            address.as_sockaddr_in6().map(|v6| IpAddr::V6(Ipv6Addr::from(v6.ip().octets())))
-        }
-        _ => None,
     }
 }
 

@@ -5,10 +5,16 @@ use crate::wire::name::{LONGEST, LONGEST_LABEL};
 /// The most labels that fit into 255 octets, the root not counted.
 const MOST_LABELS: usize = 127;
 
+/// Octets that are lowered at once.
+const STRIDE: usize = 16;
+
+/// For the longest name, in whole strides.
+const ROOM: usize = LONGEST.next_multiple_of(STRIDE);
+
 /// The name that a look-up walks along, without allocation: QNAME, then the targets of a chain.
 #[derive(Clone)]
 pub struct Qname {
-    lower: [u8; LONGEST],
+    lower: [u8; ROOM],
     length: u8,
     starts: [u8; MOST_LABELS],
     count: u8,
@@ -22,7 +28,7 @@ impl std::fmt::Debug for Qname {
 
 impl Default for Qname {
     fn default() -> Qname {
-        Qname { lower: [0; LONGEST], length: 1, starts: [0; MOST_LABELS], count: 0 }
+        Qname { lower: [0; ROOM], length: 1, starts: [0; MOST_LABELS], count: 0 }
     }
 }
 
@@ -31,27 +37,30 @@ impl Qname {
     /// pointer is not followed: the first name of a message has nothing to point at.
     #[inline]
     pub fn read(&mut self, octets: &[u8]) -> Option<()> {
-        let mut at = 0;
+        let mut root = 0;
         let mut count = 0;
         loop {
-            let length = usize::from(*octets.get(at)?);
-            let end = at + 1 + length;
-            if length > LONGEST_LABEL || end > LONGEST {
+            let length = usize::from(*octets.get(root)?);
+            if length == 0 {
+                break;
+            }
+            let next = root + 1 + length;
+            if length > LONGEST_LABEL || next >= LONGEST {
                 return None;
             }
-            if length == 0 {
-                self.lower[at] = 0;
-                self.length = end as u8;
-                self.count = count as u8;
-                return Some(());
-            }
-            self.starts[count] = at as u8;
+            self.starts[count] = root as u8;
             count += 1;
-            let label = octets.get(at..end)?;
-            self.lower[at..end].copy_from_slice(label);
-            self.lower[at..end].make_ascii_lowercase();
-            at = end;
+            root = next;
         }
+        let length = root + 1;
+        self.lower[..length].copy_from_slice(&octets[..length]);
+        // Length octets are below the letters, and what lies behind the name means nothing: all of it is lowered alike.
+        for stride in self.lower.as_chunks_mut::<STRIDE>().0.iter_mut().take(length.div_ceil(STRIDE)) {
+            stride.make_ascii_lowercase();
+        }
+        self.length = length as u8;
+        self.count = count as u8;
+        Some(())
     }
 
     /// Becomes what a DNAME turns it into (RFC 6672 2.2): its `kept` leftmost labels before `target`, which is
