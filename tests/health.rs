@@ -8,6 +8,8 @@
 mod following;
 #[path = "health/http.rs"]
 mod http;
+#[path = "health/kinds.rs"]
+mod kinds;
 #[path = "health/reading.rs"]
 mod reading;
 #[path = "health/server.rs"]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use meridian::finding::{At, Findings, Source};
 use meridian::geo::{Coordinates, Country, Databases};
-use meridian::site::{AllDown, Rule, RuleAction, Service, Site, SiteRrset};
+use meridian::site::{AllDown, MinUp, Rule, RuleAction, Service, Site, SiteRrset};
 use meridian::wire::Rtype;
 
 /// A full city database if `MERIDIAN_CITY_DB` names its files (separated by colons), else what is shipped.
@@ -86,13 +86,14 @@ pub(crate) fn service(name: &str, sites: Vec<Arc<Site>>) -> Service {
         ttl: 30,
         sites,
         checks: Vec::new(),
+        need: 0,
         rules: Vec::new(),
         sites_per_answer: 1,
         near: None,
         ecs: true,
         all_down: AllDown::Preferred,
         same_site: false,
-        min_up: 1,
+        min_up: MinUp::of_both(1),
         at: nowhere(),
     }
 }

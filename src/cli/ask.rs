@@ -158,7 +158,8 @@ fn write_status(out: &mut String, status: &Value) -> fmt::Result {
         writeln!(out, "\nchecks")?;
     }
     for check in list(&status["checks"]) {
-        let target = format!("{} port {} {}", text(&check["address"]), check["port"], text(&check["kind"]));
+        let port = check["port"].as_u64().map_or_else(String::new, |port| format!("port {port} "));
+        let target = format!("{} {port}{}", text(&check["address"]), text(&check["kind"]));
         writeln!(out, "  {target:40} {:8} {}", text(&check["verdict"]), text(&check["last"]))?;
     }
     writeln!(out, "\ngeo databases")?;

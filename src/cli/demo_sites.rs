@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::Places;
 use crate::reload::Reloader;
 use crate::site::compile::address;
+use crate::site::{Check, CheckKind};
 
 /// Run a small web server for every checked site on a loopback address, to see failover.
 ///
@@ -62,15 +63,20 @@ fn loopback_sites(reloader: &Reloader) -> Sites {
                 .flat_map(|rrset| rrset.rdatas.iter().filter_map(|rdata| address(rrset.rtype, rdata)))
                 .filter(IpAddr::is_loopback)
                 .collect();
-            for check in &service.checks {
+            for port in service.checks.iter().filter_map(port_of_web_server) {
                 let places = sites.entry(site.name.clone()).or_default();
-                places.extend(addresses.iter().map(|address| SocketAddr::new(*address, check.port)));
+                places.extend(addresses.iter().map(|address| SocketAddr::new(*address, port)));
                 places.dedup();
             }
         }
     }
     sites.retain(|_, places| !places.is_empty());
     sites
+}
+
+/// Where a web server satisfies a check.
+fn port_of_web_server(check: &Check) -> Option<u16> {
+    check.port.filter(|_| matches!(check.kind, CheckKind::Tcp | CheckKind::Http(_) | CheckKind::Https(..)))
 }
 
 async fn play(sites: &Sites) -> io::Result<()> {

@@ -28,7 +28,7 @@ use crate::nameserver::counters::Totals;
 use crate::nameserver::limit::Deed;
 use crate::policy::rate_limit::Level;
 use crate::reload::{Outcome, ZoneStatus};
-use crate::site::{CheckKind, Service};
+use crate::site::Service;
 use crate::snapshot::Snapshot;
 
 /// Of one command.
@@ -371,12 +371,9 @@ fn check_as_json(check: &health::Status) -> Value {
         "address": check.address.to_string(),
         "port": check.check.port,
         "verdict": check.verdict.to_string(),
-        "kind": match &check.check.kind {
-            CheckKind::Tcp => "tcp".to_owned(),
-            CheckKind::Http(http) => format!("http {}", http.path),
-            CheckKind::Https(http, _) => format!("https {}", http.path),
-        },
+        "kind": check.check.kind.to_string(),
         "since": seconds_since_1970(check.since),
         "last": check.last,
+        "certificate_expires": check.certificate_expires.map(seconds_since_1970),
     })
 }

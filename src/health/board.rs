@@ -70,7 +70,7 @@ impl Share {
 /// What a board has slots for, in order: slot n of the board is entry n of the list.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Layout {
-    /// Addresses with the checks that each must pass.
+    /// Addresses with the checks of each.
     pub targets: Vec<Target>,
     /// Sites within services, by name.
     pub shares: Vec<SiteOfService>,
@@ -83,6 +83,8 @@ pub struct Target {
     pub address: IpAddr,
     /// Empty for an address that nobody checks: up, until an operator says otherwise.
     pub checks: Arc<[Check]>,
+    /// How many of them must pass; 0 where there are none.
+    pub need: u16,
 }
 
 /// A site within a service.

@@ -1,4 +1,4 @@
-//! Results of attempts -> verdicts: nothing but counting.
+//! Results of attempts -> verdicts on checks -> a verdict on an address: nothing but counting.
 
 use super::board::Verdict;
 
@@ -71,9 +71,106 @@ impl Judge {
     }
 }
 
+/// The verdict on an address of those on its checks, `need` of which it must pass: up when so many are up for certain, down
+/// when so many cannot be reached though all that is unknown were up, else unknown.
+///
+/// A check that is not made any more is None, and might say anything: where that makes a difference, so is the result.
+#[must_use]
+pub fn combine(verdicts: impl IntoIterator<Item = Option<Verdict>>, need: u16) -> Option<Verdict> {
+    let (mut up, mut unknown, mut untold) = (0, 0, 0);
+    for verdict in verdicts {
+        match verdict {
+            Some(Verdict::Up | Verdict::ForcedUp) => up += 1,
+            Some(Verdict::Unknown) => unknown += 1,
+            Some(Verdict::Down | Verdict::ForcedDown) => {}
+            None => untold += 1,
+        }
+    }
+    let need = usize::from(need);
+    let told = |up: usize| match () {
+        () if up >= need => Verdict::Up,
+        () if up + unknown < need => Verdict::Down,
+        () => Verdict::Unknown,
+    };
+    (told(up) == told(up + untold)).then_some(told(up))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn any_verdict() -> impl Strategy<Value = Option<Verdict>> {
+        prop_oneof![
+            Just(None),
+            Just(Some(Verdict::Up)),
+            Just(Some(Verdict::Down)),
+            Just(Some(Verdict::Unknown))
+        ]
+    }
+
+    /// Every list in which one of `what` became `first` or `second`, over and over until none is left.
+    fn decided(list: &[Option<Verdict>], what: Option<Verdict>, by: &[Verdict]) -> Vec<Vec<Option<Verdict>>> {
+        let Some(at) = list.iter().position(|verdict| *verdict == what) else { return vec![list.to_vec()] };
+        let each = by.iter().flat_map(|verdict| {
+            let mut list = list.to_vec();
+            list[at] = Some(*verdict);
+            decided(&list, what, by)
+        });
+        each.collect()
+    }
+
+    fn alike<T: PartialEq>(all: impl IntoIterator<Item = T>) -> Option<T> {
+        let mut all = all.into_iter();
+        let first = all.next()?;
+        all.all(|other| other == first).then_some(first)
+    }
+
+    proptest! {
+        /// The law is the definition: what holds however the unknown checks turn out is certain.
+        #[test]
+        fn a_verdict_is_certain_when_every_unknown_check_could_turn_out_either_way(
+            list in proptest::collection::vec(any_verdict().prop_filter("told", Option::is_some), 0..6),
+            need in 0_u16..7,
+        ) {
+            let outcomes = decided(&list, Some(Verdict::Unknown), &[Verdict::Up, Verdict::Down]);
+            let passes = |list: &Vec<_>| list.iter().filter(|verdict| **verdict == Some(Verdict::Up)).count();
+            let certain = alike(outcomes.iter().map(|list| passes(list) >= usize::from(need)));
+            let expected = match certain {
+                Some(true) => Verdict::Up,
+                Some(false) => Verdict::Down,
+                None => Verdict::Unknown,
+            };
+            prop_assert_eq!(combine(list, need), Some(expected));
+        }
+
+        #[test]
+        fn what_is_not_told_any_more_keeps_the_last_verdict_where_it_could_make_a_difference(
+            list in proptest::collection::vec(any_verdict(), 0..6),
+            need in 0_u16..7,
+        ) {
+            let all = decided(&list, None, &[Verdict::Up, Verdict::Down, Verdict::Unknown]);
+            let expected = alike(all.into_iter().map(|list| combine(list, need))).flatten();
+            prop_assert_eq!(combine(list, need), expected);
+        }
+
+        #[test]
+        fn the_order_is_nothing_and_another_success_never_harms(
+            list in proptest::collection::vec(any_verdict(), 1..6),
+            at in any::<proptest::sample::Index>(),
+            need in 0_u16..7,
+        ) {
+            let told = combine(list.iter().copied(), need);
+            prop_assert_eq!(combine(list.iter().rev().copied(), need), told);
+            let mut better = list.clone();
+            better[at.index(list.len())] = Some(Verdict::Up);
+            if told == Some(Verdict::Up) {
+                prop_assert_eq!(combine(better, need), told);
+            } else if combine(better.iter().copied(), need) == Some(Verdict::Down) {
+                prop_assert_eq!(told, Some(Verdict::Down));
+            }
+        }
+    }
 
     /// `+` success, `-` failure, `?` local trouble; after each: `u` up, `d` down, `n` unknown.
     fn judged(fall: u16, rise: u16, results: &str) -> String {

@@ -25,7 +25,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use crate::site::{Check, CheckKind};
+use crate::site::Check;
 
 pub mod board;
 pub mod judge;
@@ -33,7 +33,7 @@ pub mod probe;
 
 use board::{Board, Layout, Target, Verdict};
 use judge::{Attempt, Judge};
-use probe::Probe;
+use probe::{Certificate, Probe, Remarks};
 
 /// At the start, attempts are spread over this long; later each goes its own way.
 const SPREAD: Duration = Duration::from_millis(100);
@@ -76,6 +76,9 @@ struct Checked {
     tried: watch::Sender<bool>,
     /// Whether the last attempt could not be made.
     in_trouble: bool,
+    /// What the server showed last, over TLS; and the one whose end was told of.
+    certificate: Option<Certificate>,
+    told: Option<Certificate>,
     /// What the last attempt said, and since when the verdict stands.
     last: String,
     since: SystemTime,
@@ -94,6 +97,8 @@ pub struct Status {
     pub since: SystemTime,
     /// What the last attempt said.
     pub last: String,
+    /// When the certificate ends that was shown last, over TLS.
+    pub certificate_expires: Option<SystemTime>,
 }
 
 impl Health {
@@ -185,6 +190,7 @@ impl Health {
                 verdict: checked.judge.verdict(),
                 since: checked.since,
                 last: checked.last.clone(),
+                certificate_expires: checked.certificate.map(|certificate| certificate.expires),
             })
             .collect();
         list.sort_by_key(|status| (status.address, status.check.port));
@@ -200,6 +206,8 @@ impl Health {
             task,
             tried: watch::Sender::new(false),
             in_trouble: false,
+            certificate: None,
+            told: None,
             last: "not tried yet".to_owned(),
             since: SystemTime::now(),
         }
@@ -215,9 +223,10 @@ impl Drop for Health {
 }
 
 impl Known {
-    fn register(&mut self, subject: &Subject, attempt: &Attempt) {
+    fn register(&mut self, subject: &Subject, attempt: &Attempt, remarks: Remarks) {
+        self.tell_of_certificate(subject, remarks.certificate);
         let Some(checked) = self.subjects.get_mut(subject) else { return };
-        checked.register(subject, attempt);
+        checked.register(subject, attempt, remarks);
         let changed = checked.judge.register(attempt);
         checked.tried.send_replace(true);
         let Some(verdict) = changed else { return };
@@ -236,6 +245,25 @@ impl Known {
         }
     }
 
+    /// Once for each certificate, at however many addresses it is.
+    fn tell_of_certificate(&mut self, subject: &Subject, shown: Option<Certificate>) {
+        let now = SystemTime::now();
+        let Some(certificate) = shown.filter(|certificate| certificate.is_due <= now) else { return };
+        let is_told = |checked: &Checked| checked.told == Some(certificate);
+        if self.subjects.get(subject).is_none_or(is_told) {
+            return;
+        }
+        if !self.subjects.values().any(is_told) {
+            match certificate.expires.duration_since(now) {
+                Ok(left) => warn!("{subject}: its certificate ends in {}", in_days(left)),
+                Err(past) => warn!("{subject}: its certificate ended {} ago", in_days(past.duration())),
+            }
+        }
+        if let Some(checked) = self.subjects.get_mut(subject) {
+            checked.told = Some(certificate);
+        }
+    }
+
     /// Writes a slot's verdict, unless one of its checks is not made any more: what was known last stands.
     fn publish_on(&self, board: &Board, slot: u32) {
         let target = board.layout().targets.get(slot as usize);
@@ -244,28 +272,20 @@ impl Known {
         }
     }
 
-    /// An address must pass all of its checks. None where that cannot be told, for want of one.
+    /// None where it cannot be told, for want of checks that are not made any more.
     fn verdict_on(&self, target: &Target) -> Option<Verdict> {
-        let mut all = Verdict::Up;
-        let mut is_complete = true;
-        for subject in subjects_of(target) {
-            match self.subjects.get(&subject).map(|checked| checked.judge.verdict()) {
-                Some(Verdict::Down) => return Some(Verdict::Down),
-                Some(Verdict::Up) => {}
-                Some(_) => all = Verdict::Unknown,
-                None => is_complete = false,
-            }
-        }
-        is_complete.then_some(all)
+        let verdict_of = |subject| self.subjects.get(&subject).map(|checked| checked.judge.verdict());
+        judge::combine(subjects_of(target).map(verdict_of), target.need)
     }
 }
 
 impl Checked {
     /// Notes what an attempt said. Trouble of our own is told when it begins and when it ends: it takes no
     /// site away, so nobody would notice.
-    fn register(&mut self, subject: &Subject, attempt: &Attempt) {
+    fn register(&mut self, subject: &Subject, attempt: &Attempt, remarks: Remarks) {
+        self.certificate = remarks.certificate;
         self.last = match attempt {
-            Attempt::Success => "good".to_owned(),
+            Attempt::Success => remarks.words.unwrap_or_else(|| "good".to_owned()),
             Attempt::Failure(text) | Attempt::LocalTrouble(text) => text.clone(),
         };
         let is_trouble = matches!(attempt, Attempt::LocalTrouble(_));
@@ -287,16 +307,8 @@ impl Published {
 impl fmt::Display for Subject {
     /// `192.0.2.1 port 80, http www.example.com/healthz`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, http) = match &self.check.kind {
-            CheckKind::Tcp => ("tcp", None),
-            CheckKind::Http(http) => ("http", Some(http)),
-            CheckKind::Https(http, _) => ("https", Some(http)),
-        };
-        write!(f, "{} port {}, {scheme}", self.address, self.check.port)?;
-        match http {
-            Some(http) => write!(f, " {}{}", http.host.as_deref().unwrap_or_default(), http.path),
-            None => Ok(()),
-        }
+        let before_kind = if self.check.port.is_some() { " " } else { ", " };
+        write!(f, "{}{before_kind}{}", self.address, self.check)
     }
 }
 
@@ -316,10 +328,10 @@ async fn check_for_ever(subject: Arc<Subject>, known: Weak<Mutex<Known>>) {
         let attempt = probe.attempt(*address).await;
         debug!("{subject}: {attempt:?}");
         let Some(known) = known.upgrade() else { return };
-        lock(&known).register(&subject, &attempt);
+        lock(&known).register(&subject, &attempt, probe.remarks());
         drop(known);
         // A little early rather than late, so that checks drift apart and the promised time holds.
-        next = started + check.every.mul_f64(1.0 - 0.1 * jitter.next());
+        next = started + check.every.mul_f64(1.0 - f64::from(check.jitter) / 100.0 * jitter.next());
     }
 }
 
@@ -335,6 +347,14 @@ impl Jitter {
     fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         (self.0 >> 40) as f64 / (1_u64 << 24) as f64
+    }
+}
+
+/// `13 days`, or of less than two `31 hours`.
+fn in_days(time: Duration) -> String {
+    match time.as_secs() / 3600 {
+        hours @ 0..48 => format!("{hours} hours"),
+        hours => format!("{} days", hours / 24),
     }
 }
 

@@ -264,7 +264,7 @@ impl Chooser<'_> {
     #[inline]
     fn are_enough(&self, addresses: &[SiteRecord]) -> bool {
         let up = addresses.iter().filter(|address| self.verdict(address).is_served()).count();
-        up >= self.service.min_up.min(addresses.len())
+        up >= self.service.min_up(addresses)
     }
 
     /// At least one of its addresses is up, or it has none.

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::health::board::{Layout, SiteOfService, Target};
-use crate::site::{AllDown, Service, Site, SiteRrset};
+use crate::site::{AllDown, MinUp, Service, Site, SiteRrset};
 use crate::wire::{Rtype, number, rdata};
 use crate::zone::compile::QNAME_POINTER;
 
@@ -23,8 +23,8 @@ pub struct CompiledService {
     pub name: String,
     /// How many sites an answer holds.
     pub sites_per_answer: usize,
-    /// How many addresses of the asked type must be up for a site to count.
-    pub min_up: usize,
+    /// How many addresses of a type must be up for a site to count.
+    min_up: MinUp,
     /// A site that lacks the asked type is NODATA, not passed over.
     pub same_site: bool,
     /// Whether the client subnet option is used.
@@ -149,6 +149,15 @@ impl CompiledService {
         self.span(self.sites[usize::from(site)].addresses)
     }
 
+    /// How many of these addresses, all of one type, must be up for their site to count: never more than there are.
+    #[inline]
+    #[must_use]
+    pub fn min_up(&self, addresses: &[SiteRecord]) -> usize {
+        let is_v6 = addresses.first().is_some_and(|first| usize::from(first.length) == HEAD + 16);
+        let wanted = if is_v6 { self.min_up.v6 } else { self.min_up.v4 };
+        usize::from(wanted).min(addresses.len())
+    }
+
     /// Whether a type is that of service bindings.
     #[inline]
     #[must_use]
@@ -199,8 +208,9 @@ struct Slots {
 }
 
 impl Slots {
-    fn target(&mut self, address: IpAddr, service: &Service) -> u32 {
-        let target = Target { address, checks: service.checks.clone().into() };
+    fn target(&mut self, address: IpAddr, service: &Service, site: &Site) -> u32 {
+        let checks = service.checks.iter().map(|check| check.for_site(&site.name)).collect();
+        let target = Target { address, checks, need: service.need };
         *self.targets.entry(target.clone()).or_insert_with(|| {
             self.layout.targets.push(target);
             self.layout.targets.len() as u32 - 1
@@ -273,7 +283,7 @@ impl<'a> Compiler<'a> {
         CompiledService {
             name: service.name.clone(),
             sites_per_answer: usize::from(service.sites_per_answer.max(1)),
-            min_up: usize::from(service.min_up.max(1)),
+            min_up: service.min_up,
             same_site: service.same_site,
             ecs: service.ecs,
             when_all_down: match service.all_down {
@@ -300,8 +310,8 @@ impl<'a> Compiler<'a> {
         let first = self.records.len() as u32;
         for rrset in rrsets {
             for rdata in &rrset.rdatas {
-                let verdict = match address(rrset.rtype, rdata) {
-                    Some(address) if site.is_some() => self.slots.target(address, self.service),
+                let verdict = match (address(rrset.rtype, rdata), site) {
+                    (Some(address), Some(site)) => self.slots.target(address, self.service, site),
                     _ => NO_ADDRESS,
                 };
                 self.add_record(rrset.rtype, rdata, verdict, site);

@@ -1,7 +1,6 @@
 //! Sites, services and what is preferred for whom: as meant, after the files were read.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
@@ -9,10 +8,13 @@ use crate::finding::At;
 use crate::geo::{Continent, Coordinates, Country};
 use crate::wire::Rtype;
 
+pub mod checks;
 pub mod compile;
 pub mod cost;
 pub mod read;
 pub mod rules;
+
+pub use checks::{Check, CheckKind, DnsCheck, ExecCheck, FileCheck, HttpCheck, TlsCheck};
 
 /// A place that serves the user's content.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,8 +53,10 @@ pub struct Service {
     pub ttl: u32,
     /// In the order written. Everything else speaks of sites by their index here.
     pub sites: Vec<Arc<Site>>,
-    /// Every address of every site must pass all of them.
+    /// What every address of every site is tried with.
     pub checks: Vec<Check>,
+    /// How many of the checks an address must pass; 0 where there are none.
+    pub need: u16,
     /// First match wins, before distance.
     pub rules: Vec<Rule>,
     /// How many sites an answer holds, from 1.
@@ -65,10 +69,27 @@ pub struct Service {
     pub all_down: AllDown,
     /// Whether a nearest site that lacks the asked type means NODATA rather than the next site.
     pub same_site: bool,
-    /// How many addresses of a type must be up for a site to count, from 1.
-    pub min_up: u8,
+    /// How many addresses of a type must be up for a site to count.
+    pub min_up: MinUp,
     /// Where it was written.
     pub at: At,
+}
+
+/// How many addresses must be up for a site to count, by their type: each from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinUp {
+    /// Of type A.
+    pub v4: u8,
+    /// Of type AAAA.
+    pub v6: u8,
+}
+
+impl MinUp {
+    /// The same of both.
+    #[must_use]
+    pub fn of_both(count: u8) -> MinUp {
+        MinUp { v4: count, v6: count }
+    }
 }
 
 /// How close to the nearest a site must be to share its clients.
@@ -126,57 +147,4 @@ pub enum RuleAction {
     },
     /// NODATA.
     Deny,
-}
-
-/// One way to tell whether an address works. Equal checks of equal addresses run once.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Check {
-    /// What is tried.
-    pub kind: CheckKind,
-    /// TCP port.
-    pub port: u16,
-    /// From the start of one attempt to the start of the next.
-    pub every: Duration,
-    /// An attempt that takes longer has failed; less than `every`.
-    pub timeout: Duration,
-    /// Failures in a row that make an address down, from 1.
-    pub fall: u16,
-    /// Successes in a row that make it up, from 1.
-    pub rise: u16,
-}
-
-/// What a check tries.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum CheckKind {
-    /// A connection, opened and closed.
-    Tcp,
-    /// One GET over HTTP/1.1.
-    Http(HttpCheck),
-    /// The same over TLS.
-    Https(HttpCheck, TlsCheck),
-}
-
-/// What an HTTP check asks for and accepts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HttpCheck {
-    /// With its query, from the slash.
-    pub path: String,
-    /// The Host field; the address when absent.
-    pub host: Option<String>,
-    /// Inclusive ranges of accepted status codes.
-    pub status: Vec<(u16, u16)>,
-    /// A text that the first 64 KiB of the body must contain.
-    pub body: Option<String>,
-}
-
-/// What an HTTPS check demands of the TLS handshake.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TlsCheck {
-    /// Server name indication, and the name that the certificate must be valid for; the check's host when
-    /// absent.
-    pub sni: Option<String>,
-    /// Whether the certificate must chain to a trusted root. False accepts any certificate.
-    pub verify: bool,
-    /// Trust these roots (a PEM file) instead of the machine's.
-    pub ca: Option<std::path::PathBuf>,
 }

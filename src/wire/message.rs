@@ -10,7 +10,7 @@ use super::rdata;
 use super::{Name, Rtype, number};
 
 /// Mnemonics of RCODEs 0 to 10 (IANA).
-const RCODES: [&str; 11] = [
+pub const RCODES: [&str; 11] = [
     "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET",
     "NOTAUTH", "NOTZONE",
 ];

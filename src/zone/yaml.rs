@@ -12,7 +12,7 @@ use crate::wire::rdata::{self, parse_period};
 use crate::wire::{Name, Rtype};
 use crate::yaml::{Content, Mapping, Node};
 
-const ZONE_KEYS: [&str; 7] = ["zone", "ttl", "soa", "records", "expect", "sites", "services"];
+const ZONE_KEYS: [&str; 8] = ["zone", "ttl", "soa", "records", "expect", "sites", "profiles", "services"];
 /// Seconds, of records for which nothing says how long.
 const DEFAULT_TTL: u32 = 3600;
 
@@ -40,7 +40,7 @@ pub fn read(
 ) -> Option<ZoneFile> {
     let mapping = root.mapping("a zone", findings)?;
     mapping.know_only(&ZONE_KEYS, findings);
-    let shared = if mapping.get("sites").is_some() || mapping.get("services").is_some() {
+    let shared = if ["sites", "profiles", "services"].iter().any(|key| mapping.get(key).is_some()) {
         &shared.with_own(&mapping, apex, findings)
     } else {
         shared

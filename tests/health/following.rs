@@ -24,7 +24,11 @@ pub(crate) fn fast(port: u16) -> Check {
 
 /// Slot n is entry n.
 pub(crate) fn layout(targets: impl IntoIterator<Item = (IpAddr, Vec<Check>)>) -> Layout {
-    let target = |(address, checks): (IpAddr, Vec<Check>)| Target { address, checks: checks.into() };
+    let target = |(address, checks): (IpAddr, Vec<Check>)| Target {
+        address,
+        need: checks.len() as u16,
+        checks: checks.into(),
+    };
     Layout { targets: targets.into_iter().map(target).collect(), shares: Vec::new() }
 }
 

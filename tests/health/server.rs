@@ -103,7 +103,12 @@ pub(crate) fn own_address() -> IpAddr {
 /// `GET /`, anything from 200 to 399, once in as long as tests are patient.
 pub(crate) fn http_check(port: u16) -> Check {
     let http = HttpCheck { path: "/".to_owned(), host: None, status: vec![(200, 399)], body: None };
-    Check { kind: CheckKind::Http(http), port, every: PATIENCE, timeout: PATIENCE, fall: 2, rise: 2 }
+    of_kind(CheckKind::Http(http), Some(port))
+}
+
+/// Once in as long as tests are patient.
+pub(crate) fn of_kind(kind: CheckKind, port: Option<u16>) -> Check {
+    Check { kind, port, every: PATIENCE, timeout: PATIENCE, fall: 2, rise: 2, jitter: 10 }
 }
 
 /// Up to the empty line; None when the other side leaves before it.

@@ -80,7 +80,8 @@ async fn trouble_of_our_own_is_told_when_it_begins_and_when_it_ends() {
     std::fs::write(&ca, "").unwrap();
     let (address, mut check) = (own_address(), fast(1));
     let http = HttpCheck { path: "/".to_owned(), host: None, status: vec![(200, 399)], body: None };
-    check.kind = CheckKind::Https(http, TlsCheck { sni: None, verify: true, ca: Some(ca.clone()) });
+    check.kind =
+        CheckKind::Https(http, TlsCheck { sni: None, verify: true, ca: Some(ca.clone()), pin: vec![] });
     let health = Health::new(Handle::current());
     let board = health.adopt(layout([(address, vec![check])]));
     until(|| log.lines().len() == 1).await;

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{HandshakeKind, ServerConfig};
 
-use crate::server::{PATIENCE, good, own_address, play, read_head};
+use crate::server::{good, of_kind, own_address, play, read_head};
 
 /// Somebody who signs, and a folder with `ca.pem`.
 struct Authority {
@@ -104,12 +104,12 @@ fn https_check(port: u16, host: Option<&str>, tls: TlsCheck) -> Check {
         status: vec![(200, 399)],
         body: None,
     };
-    Check { kind: CheckKind::Https(http, tls), port, every: PATIENCE, timeout: PATIENCE, fall: 2, rise: 2 }
+    of_kind(CheckKind::Https(http, tls), Some(port))
 }
 
 /// One attempt as `host`, verified by the authority.
 async fn attempt(server: &TlsServer, host: Option<&str>, authority: &Authority) -> Attempt {
-    let tls = TlsCheck { sni: None, verify: true, ca: authority.ca() };
+    let tls = TlsCheck { sni: None, verify: true, ca: authority.ca(), pin: vec![] };
     Probe::new(&https_check(server.at.port(), host, tls)).attempt(server.at.ip()).await
 }
 
@@ -161,7 +161,7 @@ async fn a_certificate_that_signs_itself_is_bad() {
 #[tokio::test]
 async fn a_certificate_that_signs_itself_is_not_trusted_by_the_machine() {
     let server = serve(anywhere(), certificate_for("www.example.com"), None).await;
-    let tls = TlsCheck { sni: None, verify: true, ca: None };
+    let tls = TlsCheck { sni: None, verify: true, ca: None, pin: vec![] };
     let check = https_check(server.at.port(), Some("www.example.com"), tls);
     // A machine without any roots says that it cannot tell.
     assert_ne!(Probe::new(&check).attempt(server.at.ip()).await, Attempt::Success);
@@ -172,7 +172,7 @@ async fn verify_false_takes_any_certificate() {
     let mut params = certificate_for("mail.example.com");
     params.not_after = date_time_ymd(2020, 1, 1);
     let server = serve(anywhere(), params, None).await;
-    let tls = TlsCheck { sni: None, verify: false, ca: None };
+    let tls = TlsCheck { sni: None, verify: false, ca: None, pin: vec![] };
     let check = https_check(server.at.port(), Some("www.example.com"), tls);
     assert_eq!(Probe::new(&check).attempt(server.at.ip()).await, Attempt::Success);
 }
@@ -189,7 +189,8 @@ async fn the_host_without_its_port_is_sent_and_verified() {
 async fn sni_is_sent_and_verified_instead_of_the_host() {
     let authority = Authority::new();
     let server = serve(anywhere(), certificate_for("front.example.net"), Some(&authority)).await;
-    let tls = TlsCheck { sni: Some("front.example.net".to_owned()), verify: true, ca: authority.ca() };
+    let tls =
+        TlsCheck { sni: Some("front.example.net".to_owned()), verify: true, ca: authority.ca(), pin: vec![] };
     let check = https_check(server.at.port(), Some("www.example.com"), tls);
     assert_eq!(Probe::new(&check).attempt(server.at.ip()).await, Attempt::Success);
     assert_eq!(*server.handshakes.lock().unwrap(), [(Some("front.example.net".to_owned()), true)]);
@@ -208,7 +209,7 @@ async fn an_address_is_verified_and_not_sent() {
 async fn each_attempt_sees_the_certificate_anew() {
     let authority = Authority::new();
     let server = serve(anywhere(), certificate_for("www.example.com"), Some(&authority)).await;
-    let tls = TlsCheck { sni: None, verify: true, ca: authority.ca() };
+    let tls = TlsCheck { sni: None, verify: true, ca: authority.ca(), pin: vec![] };
     let probe = Probe::new(&https_check(server.at.port(), Some("www.example.com"), tls));
     for _ in 0..3 {
         assert_eq!(probe.attempt(server.at.ip()).await, Attempt::Success);
@@ -221,7 +222,7 @@ async fn each_attempt_sees_the_certificate_anew() {
 async fn no_tls_is_bad() {
     let server = crate::server::Server::start(good()).await;
     let authority = Authority::new();
-    let tls = TlsCheck { sni: None, verify: true, ca: authority.ca() };
+    let tls = TlsCheck { sni: None, verify: true, ca: authority.ca(), pin: vec![] };
     let mut check = https_check(server.at.port(), Some("www.example.com"), tls);
     check.timeout = std::time::Duration::from_millis(250);
     let said = Probe::new(&check).attempt(server.at.ip()).await;
@@ -246,7 +247,7 @@ async fn a_ca_file_that_is_mended_counts_from_the_next_attempt_on() {
     let ca = authority.ca().unwrap();
     let mended = std::fs::read(&ca).unwrap();
     std::fs::remove_file(&ca).unwrap();
-    let tls = TlsCheck { sni: None, verify: true, ca: authority.ca() };
+    let tls = TlsCheck { sni: None, verify: true, ca: authority.ca(), pin: vec![] };
     let probe = Probe::new(&https_check(server.at.port(), Some("www.example.com"), tls));
     let said = probe.attempt(server.at.ip()).await;
     assert!(matches!(said, Attempt::LocalTrouble(_)), "{said:?}");
@@ -258,7 +259,7 @@ async fn a_ca_file_that_is_mended_counts_from_the_next_attempt_on() {
 async fn a_ca_file_that_is_replaced_counts_from_the_next_attempt_on() {
     let (authority, other) = (Authority::new(), Authority::new());
     let server = serve(anywhere(), certificate_for("www.example.com"), Some(&authority)).await;
-    let tls = TlsCheck { sni: None, verify: true, ca: authority.ca() };
+    let tls = TlsCheck { sni: None, verify: true, ca: authority.ca(), pin: vec![] };
     let probe = Probe::new(&https_check(server.at.port(), Some("www.example.com"), tls));
     assert_eq!(probe.attempt(server.at.ip()).await, Attempt::Success);
     std::fs::copy(other.ca().unwrap(), authority.ca().unwrap()).unwrap();

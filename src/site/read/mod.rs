@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{AllDown, Near, Service, Site, SiteRrset};
+use super::{AllDown, MinUp, Near, Service, Site, SiteRrset};
 use crate::finding::{At, Findings, did_you_mean};
 use crate::geo::Coordinates;
 use crate::wire::{Name, Rtype};
@@ -12,7 +12,7 @@ use crate::zone::yaml::read_rdata;
 mod checks;
 mod rules;
 
-use checks::read_checks;
+use checks::{Profile, read_checks, read_need, read_profiles};
 use rules::{Members, read_rules};
 
 /// The sites and services that some zones may name, in the order written.
@@ -22,6 +22,8 @@ pub struct Shared {
     pub sites: Vec<Arc<Site>>,
     /// All services.
     pub services: Vec<Arc<Service>>,
+    /// Times and counts that checks may name.
+    profiles: Vec<Profile>,
     /// Sites and services that could not be read. Half a service is not served: a rule that is missing may be the one
     /// that keeps somebody out.
     broken: Vec<String>,
@@ -40,11 +42,12 @@ impl Shared {
         self.broken.iter().any(|broken| broken == name)
     }
 
-    /// Reads `sites:` and `services:` of the shared files, one after the other.
+    /// Reads `sites:`, `profiles:` and `services:` of the shared files, one after the other.
     pub fn read(files: &[Mapping<'_>], findings: &mut Findings) -> Shared {
         let mut shared = Shared::default();
         for file in files {
-            file.know_only(&["sites", "services"], findings);
+            file.know_only(&["sites", "profiles", "services"], findings);
+            read_profiles(file, &mut shared.profiles, findings);
             shared.read_sites(file, &Name::root(), findings);
         }
         for file in files {
@@ -58,6 +61,7 @@ impl Shared {
     pub fn with_own(&self, file: &Mapping<'_>, zone: &Name, findings: &mut Findings) -> Shared {
         let mut own = self.clone();
         own.read_sites(file, zone, findings);
+        read_profiles(file, &mut own.profiles, findings);
         own.read_services(file, Some(zone), findings);
         own
     }
@@ -222,8 +226,19 @@ fn read_km(node: &Node, findings: &mut Findings) -> Option<f64> {
     km
 }
 
-const SERVICE_KEYS: [&str; 10] =
-    ["ttl", "sites", "checks", "rules", "sites_per_answer", "near", "ecs", "all_down", "same_site", "min_up"];
+const SERVICE_KEYS: [&str; 11] = [
+    "ttl",
+    "sites",
+    "checks",
+    "need",
+    "rules",
+    "sites_per_answer",
+    "near",
+    "ecs",
+    "all_down",
+    "same_site",
+    "min_up",
+];
 
 struct ServiceReader<'a> {
     shared: &'a Shared,
@@ -243,6 +258,10 @@ impl ServiceReader<'_> {
             broken: &self.shared.broken,
         };
         let findings = &mut *self.findings;
+        let written = mapping.get("checks").map_or(&[][..], Node::items);
+        let checks = read_checks(written, &self.shared.profiles, findings);
+        // Those of a profile that could not be read, too, which is told where that stands.
+        self.is_whole &= checks.len() == written.len();
         let number = |key: &str, default: u8, findings: &mut Findings| {
             mapping.get(key).and_then(|node| node.number(1, 16, findings)).unwrap_or(default)
         };
@@ -252,11 +271,15 @@ impl ServiceReader<'_> {
         let service = Service {
             ttl: mapping.get("ttl").and_then(|node| node.number(0, i32::MAX as u32, findings)).unwrap_or(30),
             sites_per_answer: number("sites_per_answer", 1, findings),
-            min_up: number("min_up", 1, findings),
+            min_up: mapping
+                .get("min_up")
+                .and_then(|node| read_min_up(node, findings))
+                .unwrap_or(MinUp::of_both(1)),
             near: mapping.get("near").and_then(|node| read_near(node, findings)),
             ecs: boolean("ecs", true, findings),
             same_site: boolean("same_site", false, findings),
-            checks: mapping.get("checks").map(|node| read_checks(node, findings)).unwrap_or_default(),
+            need: read_need(&mapping, findings),
+            checks,
             rules: mapping.get("rules").map(|node| read_rules(node, &names, findings)).unwrap_or_default(),
             all_down: mapping
                 .get("all_down")
@@ -373,6 +396,19 @@ impl ServiceReader<'_> {
 pub fn unknown_site(name: &str, sites: &[Arc<Site>]) -> String {
     let hint = did_you_mean(name, sites.iter().map(|site| site.name.as_str()));
     format!("unknown site \"{name}\"{hint}")
+}
+
+/// `2`, or `{ A: 2, AAAA: 1 }`.
+fn read_min_up(node: &Node, findings: &mut Findings) -> Option<MinUp> {
+    const MOST: u8 = 16;
+    if node.scalar().is_some() && !node.is_null() {
+        return node.number(1, MOST, findings).map(MinUp::of_both);
+    }
+    let mapping = node.mapping("a number, or { A: 2, AAAA: 1 },", findings)?;
+    mapping.know_only(&["A", "AAAA"], findings);
+    let mut of_type = |key: &str| mapping.get(key).map_or(Some(1), |node| node.number(1, MOST, findings));
+    let (v4, v6) = (of_type("A"), of_type("AAAA"));
+    Some(MinUp { v4: v4?, v6: v6? })
 }
 
 fn read_near(node: &Node, findings: &mut Findings) -> Option<Near> {
