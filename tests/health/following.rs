@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use meridian::health::Health;
 use meridian::health::board::{Board, Layout, Target, Verdict};
-use meridian::site::{Check, CheckKind};
+use meridian::site::{Check, CheckKind, FileCheck};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
@@ -106,6 +106,40 @@ async fn an_address_must_pass_all_of_its_checks() {
     let board = health.adopt(layout([(server.at.ip(), checks)]));
     health.first_round().await;
     assert_eq!(board.verdict(0), Verdict::Down);
+}
+
+#[tokio::test]
+async fn as_many_checks_as_are_needed_suffice() {
+    let server = Server::start(good()).await;
+    let (at, dead) = (server.at, Check { kind: CheckKind::Tcp, ..fast(1) });
+    let checks = vec![fast(at.port()), dead.clone(), Check { fall: 3, ..dead }];
+    let mut layout = layout((0..3).map(|_| (at.ip(), checks.clone())));
+    for (need, target) in (1..).zip(&mut layout.targets) {
+        target.need = need;
+    }
+    let health = Health::new(Handle::current());
+    let board = health.adopt(layout);
+    health.first_round().await;
+    let verdicts = [0, 1, 2].map(|slot| board.verdict(slot));
+    assert_eq!(verdicts, [Verdict::Up, Verdict::Down, Verdict::Down]);
+    server.kill().await;
+    until(|| board.verdict(0) == Verdict::Down).await;
+}
+
+#[tokio::test]
+async fn a_check_that_tells_nothing_leaves_open_what_the_others_do_not_decide() {
+    let server = Server::start(good()).await;
+    let at = server.at;
+    let silent = FileCheck { path: "/not/there".into(), max_age: Duration::from_secs(30) };
+    let checks = vec![fast(at.port()), Check { kind: CheckKind::File(silent), port: None, ..fast(1) }];
+    let mut layout = layout((0..2).map(|_| (at.ip(), checks.clone())));
+    layout.targets[1].need = 1;
+    let health = Health::new(Handle::current());
+    let board = health.adopt(layout);
+    health.first_round().await;
+    assert_eq!([0, 1].map(|slot| board.verdict(slot)), [Verdict::Unknown, Verdict::Up]);
+    server.kill().await;
+    until(|| [0, 1].map(|slot| board.verdict(slot)) == [Verdict::Down, Verdict::Unknown]).await;
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use tracing::subscriber::DefaultGuard;
 
 use crate::following::{fast, layout, until};
 use crate::server::{Server, good, ill, own_address};
+use crate::tls::{certificate_for, serve};
 
 /// Lines that this thread logged. Tests here run all of their tasks on one thread.
 #[derive(Clone, Default)]
@@ -98,4 +99,35 @@ async fn trouble_of_our_own_is_told_when_it_begins_and_when_it_ends() {
         format!("WARN {subject}: down (connect: Connection refused (os error 111))"),
     ];
     assert_eq!(log.lines(), expected);
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_soon_is_told_once_at_however_many_addresses_it_is() {
+    let (log, _guard) = Log::start();
+    let mut params = certificate_for("www.example.com");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let day = 86_400;
+    let at = |seconds| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds as u64);
+    (params.not_before, params.not_after) = (at(now - 30 * day), at(now + 3 * day + 3600));
+    // All of 127.0.0.0/8 is at this port.
+    let server = serve("0.0.0.0:0".parse().unwrap(), params, None).await;
+    let addresses = [own_address(), own_address(), own_address()];
+    let mut check = fast(server.at.port());
+    let CheckKind::Http(http) = check.kind else { panic!("another kind") };
+    check.kind = CheckKind::Https(http, TlsCheck { sni: None, verify: false, ca: None, pin: vec![] });
+    (check.every, check.timeout) = (Duration::from_millis(500), Duration::from_millis(500));
+    let health = Health::new(Handle::current());
+    let _board = health.adopt(layout(addresses.map(|address| (address, vec![check.clone()]))));
+    health.first_round().await;
+    // Another round, in which it would be told again.
+    let rounds = server.handshakes();
+    until(|| server.handshakes() >= rounds + 4).await;
+    let told: Vec<String> = log.lines().into_iter().filter(|line| line.contains("certificate")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("WARN 127.77.") && told[0].ends_with("its certificate ends in 3 days"),
+        "{told:?}"
+    );
+    let until = health.status()[0].certificate_expires.expect("a certificate");
+    assert_eq!(until.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64, now + 3 * day + 3600);
 }

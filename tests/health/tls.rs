@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use meridian::health::judge::Attempt;
 use meridian::health::probe::Probe;
@@ -18,7 +20,7 @@ use tokio_rustls::rustls::{HandshakeKind, ServerConfig};
 use crate::server::{good, of_kind, own_address, play, read_head};
 
 /// Somebody who signs, and a folder with `ca.pem`.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: tempfile::TempDir,
 }
@@ -44,10 +46,16 @@ impl Authority {
 type Handshake = (Option<String>, bool);
 
 /// A server, and what it was told in its handshakes.
-struct TlsServer {
-    at: SocketAddr,
+pub(crate) struct TlsServer {
+    pub(crate) at: SocketAddr,
     handshakes: Arc<Mutex<Vec<Handshake>>>,
     task: JoinHandle<()>,
+}
+
+impl TlsServer {
+    pub(crate) fn handshakes(&self) -> usize {
+        self.handshakes.lock().unwrap().len()
+    }
 }
 
 impl Drop for TlsServer {
@@ -57,7 +65,19 @@ impl Drop for TlsServer {
 }
 
 /// A server with a certificate for a name (or address), signed by an authority or by itself.
-async fn serve(at: SocketAddr, params: CertificateParams, authority: Option<&Authority>) -> TlsServer {
+pub(crate) async fn serve(
+    at: SocketAddr,
+    params: CertificateParams,
+    authority: Option<&Authority>,
+) -> TlsServer {
+    serve_and_show(at, params, authority).await.0
+}
+
+async fn serve_and_show(
+    at: SocketAddr,
+    params: CertificateParams,
+    authority: Option<&Authority>,
+) -> (TlsServer, rcgen::Certificate) {
     let key = KeyPair::generate().unwrap();
     let certificate = match authority {
         Some(authority) => params.signed_by(&key, &authority.issuer).unwrap(),
@@ -70,7 +90,7 @@ async fn serve(at: SocketAddr, params: CertificateParams, authority: Option<&Aut
         .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind(at).await.unwrap();
+    let listener = listen_at(at).await;
     let at = listener.local_addr().unwrap();
     let handshakes = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&handshakes);
@@ -86,10 +106,21 @@ async fn serve(at: SocketAddr, params: CertificateParams, authority: Option<&Aut
             }
         }
     });
-    TlsServer { at, handshakes, task }
+    (TlsServer { at, handshakes, task }, certificate)
 }
 
-fn certificate_for(name: &str) -> CertificateParams {
+/// At once, where another listened a moment ago.
+async fn listen_at(at: SocketAddr) -> TcpListener {
+    for _ in 0..1000 {
+        match TcpListener::bind(at).await {
+            Ok(listener) => return listener,
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
+        }
+    }
+    panic!("{at} is not free");
+}
+
+pub(crate) fn certificate_for(name: &str) -> CertificateParams {
     CertificateParams::new(vec![name.to_owned()]).unwrap()
 }
 
@@ -265,4 +296,65 @@ async fn a_ca_file_that_is_replaced_counts_from_the_next_attempt_on() {
     std::fs::copy(other.ca().unwrap(), authority.ca().unwrap()).unwrap();
     let said = probe.attempt(server.at.ip()).await;
     assert!(refused_for(&said, "invalid peer certificate"), "{said:?}");
+}
+
+/// SHA-256 of a server's key, as an operator computes it: with another program.
+fn pin_of(certificate: &rcgen::Certificate) -> Option<[u8; 32]> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("certificate.pem");
+    std::fs::write(&path, certificate.pem()).unwrap();
+    let script = "openssl x509 -pubkey -noout -in \"$0\" | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary";
+    let output = Command::new("sh").args(["-c", script]).arg(&path).output().unwrap();
+    output.stdout.try_into().ok()
+}
+
+#[tokio::test]
+async fn a_pinned_key_is_good_and_any_other_is_told() {
+    let authority = Authority::new();
+    let (server, certificate) =
+        serve_and_show(anywhere(), certificate_for("www.example.com"), Some(&authority)).await;
+    let Some(pin) = pin_of(&certificate) else {
+        println!("skipped: there is no openssl");
+        return;
+    };
+    let said = async |verify, ca, pin| {
+        let tls = TlsCheck { sni: None, verify, ca, pin };
+        let check = https_check(server.at.port(), Some("www.example.com"), tls);
+        Probe::new(&check).attempt(server.at.ip()).await
+    };
+    let told = format!("TLS: the key is not a pinned one, but {}", data_encoding::BASE64.encode(&pin));
+    assert_eq!(said(true, authority.ca(), vec![[0; 32], pin]).await, Attempt::Success);
+    assert_eq!(said(true, authority.ca(), vec![[0; 32]]).await, Attempt::Failure(told.clone()));
+    // Whoever signed it.
+    assert_eq!(said(false, None, vec![pin]).await, Attempt::Success);
+    assert_eq!(said(false, None, vec![[0; 32]]).await, Attempt::Failure(told));
+    // A pin is no reason to trust.
+    let said = said(true, None, vec![pin]).await;
+    assert_ne!(said, Attempt::Success);
+}
+
+#[tokio::test]
+async fn what_a_server_showed_in_its_last_handshake_is_remembered() {
+    let mut params = certificate_for("www.example.com");
+    (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 1, 31));
+    let at = anywhere();
+    let old = serve(at, params.clone(), None).await;
+    let at = old.at;
+    let tls = TlsCheck { sni: None, verify: false, ca: None, pin: vec![] };
+    let probe = Probe::new(&https_check(at.port(), Some("www.example.com"), tls));
+    assert_eq!(probe.remarks().certificate, None);
+    assert_eq!(probe.attempt(at.ip()).await, Attempt::Success);
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let shown = probe.remarks().certificate.expect("a certificate");
+    assert_eq!(seconds(shown.expires), 1_580_428_800);
+    // A third of its thirty days, which is less than two weeks.
+    assert_eq!(seconds(shown.expires) - seconds(shown.is_due), 10 * 86_400);
+
+    drop(old);
+    params.not_after = date_time_ymd(2049, 6, 30);
+    let _new = serve(at, params, None).await;
+    assert_eq!(probe.attempt(at.ip()).await, Attempt::Success);
+    let shown = probe.remarks().certificate.expect("a certificate");
+    assert_eq!(seconds(shown.expires), 2_508_624_000);
+    assert_eq!(seconds(shown.expires) - seconds(shown.is_due), 14 * 86_400);
 }

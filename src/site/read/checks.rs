@@ -6,7 +6,7 @@ use std::time::Duration;
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::finding::{At, Findings, did_you_mean};
+use crate::finding::{At, Findings, Severity, did_you_mean};
 use crate::health::probe::{LONGEST_BODY, read_roots};
 use crate::site::{Check, CheckKind, DnsCheck, ExecCheck, FileCheck, HttpCheck, TlsCheck};
 use crate::wire::message::RCODES;
@@ -44,7 +44,7 @@ struct Times {
 impl Times {
     /// None, and findings, if anything is wrong with them.
     fn read(mapping: &Mapping<'_>, findings: &mut Findings) -> Option<Times> {
-        let errors_before = findings.iter().count();
+        let errors_before = errors(findings);
         let mut time = |key: &str, least: Duration, most: Duration, told: &str| {
             let node = mapping.get(key)?;
             let time = node.duration(findings)?;
@@ -61,7 +61,7 @@ impl Times {
         let mut count = |key: &str| mapping.get(key).and_then(|node| node.number(1, 100, findings));
         let (fall, rise) = (count("fall"), count("rise"));
         let jitter = mapping.get("jitter").and_then(|node| read_jitter(node, findings));
-        (findings.iter().count() == errors_before).then_some(Times { every, timeout, fall, rise, jitter })
+        (errors(findings) == errors_before).then_some(Times { every, timeout, fall, rise, jitter })
     }
 
     fn or(self, others: Times) -> Times {
@@ -73,6 +73,10 @@ impl Times {
             jitter: self.jitter.or(others.jitter),
         }
     }
+}
+
+fn errors(findings: &Findings) -> usize {
+    findings.iter().filter(|finding| finding.severity == Severity::Error).count()
 }
 
 fn read_jitter(node: &Node, findings: &mut Findings) -> Option<u8> {
@@ -102,7 +106,7 @@ pub(super) fn read_profiles(file: &Mapping<'_>, profiles: &mut Vec<Profile>, fin
 
 fn read_profile(node: &Node, findings: &mut Findings) -> Option<Times> {
     let mapping = node.mapping("times, as in { every: 1s, timeout: 500ms },", findings)?;
-    let errors_before = findings.iter().count();
+    let errors_before = errors(findings);
     mapping.know_only(&TIMES, findings);
     let times = Times::read(&mapping, findings)?;
     if let (Some(every), Some(timeout)) = (times.every, times.timeout)
@@ -110,7 +114,7 @@ fn read_profile(node: &Node, findings: &mut Findings) -> Option<Times> {
     {
         findings.error(at_key(&mapping, "timeout"), "timeout must not be longer than every");
     }
-    (findings.iter().count() == errors_before).then_some(times)
+    (errors(findings) == errors_before).then_some(times)
 }
 
 fn at_key<'n>(mapping: &Mapping<'n>, key: &str) -> &'n At {
@@ -133,13 +137,10 @@ pub(super) fn read_need(service: &Mapping<'_>, findings: &mut Findings) -> u16 {
         "any" => return 1,
         _ => match text.parse() {
             Ok(need) if (1..=checks).contains(&need) => return need,
-            Ok(_) => {
-                findings.error(&node.at, format!("\"{text}\" is no number from 1 to {checks}, of checks"));
-            }
-            Err(_) => {
+            _ => {
                 let hint = did_you_mean(text, ["all", "any"]);
-                findings
-                    .error(&node.at, format!("\"{text}\" is none of all, any and a number of checks{hint}"));
+                let text = format!("\"{text}\" is none of all, any and a number from 1 to {checks}{hint}");
+                findings.error(&node.at, text);
             }
         },
     }
@@ -148,7 +149,7 @@ pub(super) fn read_need(service: &Mapping<'_>, findings: &mut Findings) -> u16 {
 
 fn read_check(node: &Node, profiles: &[Profile], findings: &mut Findings) -> Option<Check> {
     let mapping = node.mapping("a check such as { tcp: {}, port: 443 }", findings)?;
-    let errors_before = findings.iter().count();
+    let errors_before = errors(findings);
     let keys: Vec<&str> =
         CheckKind::NAMES.iter().chain(&["port", "profile"]).chain(&TIMES).copied().collect();
     mapping.know_only(&keys, findings);
@@ -185,7 +186,7 @@ fn read_check(node: &Node, profiles: &[Profile], findings: &mut Findings) -> Opt
         rise: times.rise.unwrap_or(2),
         jitter: times.jitter.unwrap_or(10),
     };
-    (findings.iter().count() == errors_before).then_some(check)
+    (errors(findings) == errors_before).then_some(check)
 }
 
 fn read_kind(word: &str, value: &Node, findings: &mut Findings) -> Option<CheckKind> {
