@@ -309,6 +309,60 @@ fn threads_that_are_started_later_are_confined_too() {
     assert!(count >= 6, "{count} threads");
 }
 
+/// A service of one site, `here`, with these checks.
+fn checked(home: &Home, checks: &str) {
+    let services = format!("services: {{ web: {{ checks: [{checks}] }} }}\n");
+    home.write("zones/sites.yaml", format!("sites: {{ here: {{ A: 127.0.0.1 }} }}\n{services}"));
+    home.write(
+        "zones/example.net.yaml",
+        format!("{SOA}records: {{ \"@\": {{ NS: ns.example.com. }}, www: {{ service: web }} }}\n"),
+    );
+}
+
+#[test]
+fn programs_that_are_listed_are_run_and_others_are_our_own_trouble() {
+    let programs = tempfile::tempdir().unwrap();
+    let program = programs.path().join("check");
+    fs::write(&program, "#!/bin/sh\necho \"$1 at $2 is full\"; exit 3\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let home = home();
+    let check = format!("{{ exec: {{ command: [{}, '{{site}}', '{{address}}'] }} }}", program.display());
+    checked(&home, &check);
+    let server = Server::start(home);
+    if !is_confined(&server.process) {
+        return;
+    }
+    let line = server.process.wait_for_line("cannot be checked from here");
+    assert!(line.contains("Permission denied"), "{line}");
+    assert!(line.contains("what the sandbox lets run is listed under executable:"), "{line}");
+    assert_eq!(server.status()["checks"][0]["verdict"], "unknown");
+    let home = without(server);
+
+    let config = home.read("meridian.yaml");
+    let programs = programs.path().display();
+    home.write("meridian.yaml", format!("{config}executable: [{programs}, /bin/sh]\n"));
+    let server = Server::start(home);
+    let line = server.process.wait_for_line(": down (");
+    assert!(line.contains("(exit 3: here at 127.0.0.1 is full)"), "{line}");
+    let check = &server.status()["checks"][0];
+    assert_eq!((check["verdict"].as_str(), check["port"].as_u64()), (Some("down"), None));
+    let told = server.tell(&["status"]).expect(0).stdout;
+    assert!(told.contains("127.0.0.1 exec "), "{told}");
+}
+
+#[test]
+fn a_file_in_the_state_folder_may_be_another_programs() {
+    let home = home();
+    fs::create_dir_all(home.path("run/health")).unwrap();
+    home.write("run/health/here", "down for repair\n");
+    checked(&home, "{ file: { path: '../run/health/{site}' }, every: 200ms, timeout: 200ms }");
+    let server = Server::start(home);
+    let line = server.process.wait_for_line(": down (for repair)");
+    assert!(line.contains("127.0.0.1, file ") && line.contains("run/health/here"), "{line}");
+    server.home.save("run/health/here", "up\n");
+    server.process.wait_for_line(": up (good)");
+}
+
 #[test]
 fn what_is_replaced_within_the_named_folders_is_read() {
     let home = home();

@@ -40,6 +40,8 @@ pub struct Config {
     pub sandbox: bool,
     /// What may be read besides what is named here.
     pub readable: Vec<PathBuf>,
+    /// Programs that checks may run, and folders of them.
+    pub executable: Vec<PathBuf>,
     /// Octets that an RRset of a zone may take.
     pub largest_rrset: usize,
     /// What responses are like in general. It takes effect with a reload; all else does at the next start.
@@ -60,13 +62,14 @@ impl Default for Config {
             user: None,
             sandbox: true,
             readable: Vec::new(),
+            executable: Vec::new(),
             largest_rrset: LONGEST_RRSET,
             answers: Written::default(),
         }
     }
 }
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "listen",
     "zones",
     "geodb",
@@ -78,6 +81,7 @@ const KEYS: [&str; 11] = [
     "user",
     "sandbox",
     "readable",
+    "executable",
 ];
 
 /// Whether this YAML is a configuration: it has keys of one, and no others.
@@ -144,9 +148,11 @@ impl Config {
             .map(str::to_owned);
         config.sandbox =
             mapping.get("sandbox").and_then(|node| node.boolean(findings)).unwrap_or(config.sandbox);
-        if let Some(node) = mapping.get("readable") {
-            let paths = node.items().iter().filter_map(|item| item.text("a file or a folder", findings));
-            config.readable = paths.map(|text| folder.join(text)).collect();
+        for (key, into) in [("readable", &mut config.readable), ("executable", &mut config.executable)] {
+            if let Some(node) = mapping.get(key) {
+                let paths = node.items().iter().filter_map(|item| item.text("a file or a folder", findings));
+                *into = paths.map(|text| folder.join(text)).collect();
+            }
         }
         if let Some(node) = mapping.get("geodb") {
             let items = node.items().iter();

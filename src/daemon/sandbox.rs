@@ -44,6 +44,16 @@ const MACHINE_ROOTS: [&str; 9] = [
     "/var/lib/ca-certificates",
 ];
 
+/// What programs are made of that are not one file, and where they look for it.
+const LIBRARIES: [&str; 6] =
+    ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache"];
+
+/// What is executed in the name of every other program, by its name in these folders.
+const LOADERS: ([&str; 2], &str) = (["/lib", "/lib64"], "ld-");
+
+/// Files and folders.
+const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ ReadFile | ReadDir });
+
 /// The state folder is ours: files and folders, no programs, no devices.
 const OWN: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
@@ -185,6 +195,12 @@ fn restrict(readable: &BTreeSet<PathBuf>, config: &Config) -> Result<Restriction
     if std::env::var_os("NOTIFY_SOCKET").is_none_or(|path| !path.as_encoded_bytes().starts_with(b"@")) {
         scopes |= Scope::AbstractUnixSocket;
     }
+    // Whoever may run no program needs no libraries either.
+    let programs = &config.executable;
+    let (loaders, libraries, nothing): (_, &[&str], &[&str]) = match programs.is_empty() {
+        true => (Vec::new(), &[], &[]),
+        false => (loaders(), &LIBRARIES, &["/dev/null"]),
+    };
     Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(TESTED))?
@@ -192,10 +208,22 @@ fn restrict(readable: &BTreeSet<PathBuf>, config: &Config) -> Result<Restriction
         .handle_access(AccessNet::BindTcp)?
         .scope(scopes)?
         .create()?
-        .add_rules(path_beneath_rules(readable, AccessFs::ReadFile | AccessFs::ReadDir))?
+        .add_rules(path_beneath_rules(readable, READ))?
         .add_rules(path_beneath_rules([config.state.as_path()], OWN))?
         .add_rules(path_beneath_rules([control.unwrap_or(Path::new("."))], SOCKET))?
+        .add_rules(path_beneath_rules(programs.iter().chain(&loaders), READ | AccessFs::Execute))?
+        .add_rules(path_beneath_rules(libraries, READ))?
+        .add_rules(path_beneath_rules(nothing, AccessFs::ReadFile | AccessFs::WriteFile))?
         .restrict_self()
+}
+
+/// Of every C library that is installed.
+fn loaders() -> Vec<PathBuf> {
+    let (folders, beginning) = LOADERS;
+    let entries = folders.into_iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+    let named =
+        entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(beginning.as_bytes()));
+    named.map(|entry| entry.path()).filter(|path| path.is_file()).collect()
 }
 
 /// Everything that may be read: what is named, where it stands, and where it really stands.
@@ -240,12 +268,12 @@ fn named(config: &Config, options: &Options) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
+    use std::fs::{File, Permissions};
     use std::io::{self, ErrorKind};
     use std::net::{TcpListener, TcpStream};
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
     use std::thread;
 
     #[test]
@@ -317,6 +345,49 @@ mod tests {
         });
         // All others are as free as they were.
         assert!(TcpListener::bind("127.0.0.1:0").is_ok());
+    }
+
+    #[test]
+    fn what_is_listed_may_be_run_and_is_confined_like_the_server() {
+        let home = tempfile::tempdir().unwrap();
+        let path = |name: &str| home.path().join(name);
+        for folder in ["zones", "state", "run", "programs"] {
+            fs::create_dir_all(path(folder)).unwrap();
+        }
+        let script = |body: &str| {
+            fs::write(path("programs/check"), format!("#!/bin/sh\n{body}\n")).unwrap();
+            fs::set_permissions(path("programs/check"), Permissions::from_mode(0o755)).unwrap();
+        };
+        let config = Config {
+            zones: path("zones"),
+            state: path("state"),
+            control: path("run/meridian.sock"),
+            executable: vec![path("programs"), "/bin/sh".into()],
+            ..Config::default()
+        };
+        let options = Options { config_path: path("meridian.yaml"), ..Options::default() };
+        let run = || Command::new(path("programs/check")).stdin(Stdio::null()).output().unwrap();
+        script("echo good");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                if confine(&config, &options).is_none() {
+                    println!("skipped: this kernel has no Landlock");
+                    return;
+                }
+                assert_eq!(run().stdout, b"good\n");
+            });
+        });
+        // What it starts must be listed too, and it reads and writes what the server may.
+        script("/bin/true || echo denied >/dev/stdout; cat /etc/hostname; echo >/tmp/x || exit 7");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                if confine(&config, &options).is_some() {
+                    let output = run();
+                    assert_eq!((output.status.code(), &output.stdout[..]), (Some(7), &b"denied\n"[..]));
+                    assert!(Command::new("/bin/true").status().is_err());
+                }
+            });
+        });
     }
 
     #[test]

@@ -130,8 +130,8 @@ fn kind_of(check: &str) -> CheckKind {
 fn a_check_is_of_one_kind() {
     let kinds = "tcp, http, https, dns, icmp, exec and file";
     let finding = format!("6:9: a check is one of {kinds}, as in {{ tcp: {{}}, port: 443 }}");
-    assert_eq!(findings_of("{ port: 80 }"), [finding.clone()]);
-    assert_eq!(findings_of("{ tcp: {}, icmp: {} }"), [finding]);
+    assert_eq!(findings_of("{ port: 80 }"), [finding.as_str()]);
+    assert_eq!(findings_of("{ tcp: {}, icmp: {} }"), [finding.as_str()]);
     assert_eq!(
         findings_of("{ tcp: {}, icpm: {}, port: 80 }"),
         ["6:20: unknown key \"icpm\"; did you mean \"icmp\"?"]
@@ -329,8 +329,11 @@ fn min_up_is_a_number_or_one_for_each_type() {
 
 // Profiles.
 
-/// `every`, `timeout`, `fall`, `rise`, `jitter` of the check, and what is said.
-fn times(profiles: &str, check: &str) -> (Option<(u128, u128, u16, u16, u8)>, Vec<String>) {
+/// `every`, `timeout`, `fall`, `rise`, `jitter`.
+type Times = (u128, u128, u16, u16, u8);
+
+/// Those of the check, and what is said.
+fn times(profiles: &str, check: &str) -> (Option<Times>, Vec<String>) {
     let (service, findings) = read_text(&format!(
         "sites: {{ a: {{ A: 192.0.2.1 }} }}\nprofiles:\n{profiles}services: {{ web: {{ checks: [{{ icmp: {{}}{check} }}] }} }}\n"
     ));
