@@ -26,7 +26,14 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    fn new() -> Authority {
+    /// A certificate for a name, and its key, both PEM.
+    pub(crate) fn sign(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = certificate_for(name).signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    pub(crate) fn new() -> Authority {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         // Or it would carry the name that every certificate here has.
@@ -37,7 +44,7 @@ impl Authority {
         Authority { issuer, folder }
     }
 
-    fn ca(&self) -> Option<PathBuf> {
+    pub(crate) fn ca(&self) -> Option<PathBuf> {
         Some(self.folder.path().join("ca.pem"))
     }
 }

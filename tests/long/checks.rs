@@ -1,0 +1,164 @@
+//! What checking 5,000 addresses every 5 seconds costs: when all are up, when all refuse, when all are silent.
+//!
+//!     cargo test --release --test checks -- --nocapture
+//!
+//! Processor time is that of the threads that check, without those that accept; what the kernel does for a connection over
+//! loopback, the other side's part of it too, is in it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use meridian::health::Health;
+use meridian::health::board::{Board, Layout, Target, Verdict};
+use meridian::site::{Check, CheckKind, HttpCheck};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::{Builder, Runtime};
+
+const TARGETS: u16 = 5000;
+const EVERY: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Long enough for three rounds.
+const MEASURED: Duration = Duration::from_secs(15);
+
+/// Most that is bearable, in processor time of one core.
+const MOST: f64 = 0.10;
+
+fn main() {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard).unwrap();
+    println!("descriptors: {} (were {soft})", hard.min(65_536));
+    let http = HttpCheck { path: "/".to_owned(), host: None, status: vec![(200, 399)], body: None };
+    for kind in [CheckKind::Tcp, CheckKind::Http(http)] {
+        measure(&kind);
+    }
+}
+
+fn measure(kind: &CheckKind) {
+    let server = Server::start(4096);
+    let port = server.port;
+    let check = Check {
+        kind: kind.clone(),
+        port: Some(port),
+        every: EVERY,
+        timeout: TIMEOUT,
+        fall: 2,
+        rise: 2,
+        jitter: 10,
+    };
+    let checks: Arc<[Check]> = vec![check].into();
+    let address = |number: u16| Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 80, 0, 0)) + u32::from(number));
+    let target =
+        |number| Target { address: IpAddr::V4(address(number)), checks: Arc::clone(&checks), need: 1 };
+    let layout = Layout { targets: (0..TARGETS).map(target).collect(), shares: Vec::new() };
+    // As the daemon has it.
+    let slow =
+        Builder::new_multi_thread().worker_threads(2).thread_name("slow").enable_all().build().unwrap();
+    let health = Health::new(slow.handle().clone());
+    let begun = Instant::now();
+    let board = health.adopt(layout);
+    slow.block_on(health.first_round());
+    println!("\n{}: {TARGETS} targets every {EVERY:?}; first round {:?}", kind.name(), begun.elapsed());
+    wait_for(&board, Verdict::Up);
+    let up = report("all up", &slow);
+    server.stop();
+    wait_for(&board, Verdict::Down);
+    let refused = report("all refused", &slow);
+    let _silent = listen(port, 1).expect("the port is free again");
+    thread::sleep(EVERY * 2);
+    let silent = report("all silent", &slow);
+    assert!((0..u32::from(TARGETS)).all(|slot| board.verdict(slot) == Verdict::Down));
+    for (what, cost) in [("up", up), ("refused", refused), ("silent", silent)] {
+        assert!(cost < MOST, "{} {what}: {:.1} % of a core", kind.name(), cost * 100.0);
+    }
+    drop(health);
+    slow.shutdown_background();
+}
+
+/// Answers HTTP at every address of 127.0.0.0/8.
+struct Server {
+    port: u16,
+    runtime: Runtime,
+}
+
+impl Server {
+    fn start(backlog: i32) -> Server {
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name("server").enable_all().build().unwrap();
+        let socket = listen(0, backlog).unwrap();
+        let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+        let _entered = runtime.enter();
+        let listener = tokio::net::TcpListener::from_std(socket.into()).unwrap();
+        runtime.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut head = [0; 1024];
+                    if stream.read(&mut head).await.is_ok_and(|length| length > 0) {
+                        let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+                    }
+                });
+            }
+        });
+        drop(_entered);
+        Server { port, runtime }
+    }
+
+    fn stop(self) {
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+fn listen(port: u16, backlog: i32) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+    socket.listen(backlog)?;
+    Ok(socket)
+}
+
+fn wait_for(board: &Board, verdict: Verdict) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !(0..u32::from(TARGETS)).all(|slot| board.verdict(slot) == verdict) {
+        assert!(Instant::now() < end, "not all are {verdict}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Prints processor time and memory of a while, and gives the part of a core.
+fn report(what: &str, slow: &Runtime) -> f64 {
+    let before = processor_time();
+    thread::sleep(MEASURED);
+    let cost = (processor_time() - before).as_secs_f64() / MEASURED.as_secs_f64();
+    let (tasks, sockets) = (slow.metrics().num_alive_tasks(), fs::read_dir("/proc/self/fd").unwrap().count());
+    println!(
+        "{what:12} {:5.1} % of a core, {:6} KiB resident, {tasks} tasks, {sockets} descriptors",
+        cost * 100.0,
+        resident_memory()
+    );
+    cost
+}
+
+/// Of the threads that check.
+fn processor_time() -> Duration {
+    let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let checking = threads.filter(|thread| {
+        fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim() == "slow")
+    });
+    let spent = checking.filter_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+    });
+    spent.sum()
+}
+
+/// In KiB.
+fn resident_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
