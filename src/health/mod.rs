@@ -30,10 +30,12 @@ use crate::site::Check;
 pub mod board;
 pub mod judge;
 pub mod probe;
+mod turns;
 
 use board::{Board, Layout, Target, Verdict};
 use judge::{Attempt, Judge};
 use probe::{Certificate, Probe, Remarks};
+use turns::Turns;
 
 /// At the start, attempts are spread over this long; later each goes its own way.
 const SPREAD: Duration = Duration::from_millis(100);
@@ -43,6 +45,7 @@ const SPREAD: Duration = Duration::from_millis(100);
 pub struct Health {
     runtime: Handle,
     known: Arc<Mutex<Known>>,
+    turns: Arc<Turns>,
 }
 
 #[derive(Debug, Default)]
@@ -105,7 +108,7 @@ impl Health {
     /// Checks will run on this runtime.
     #[must_use]
     pub fn new(runtime: Handle) -> Health {
-        Health { runtime, known: Arc::default() }
+        Health { runtime, known: Arc::default(), turns: Arc::new(Turns::new()) }
     }
 
     /// A board for a snapshot, filled with what is known. Starts the checks that it needs and ends none: the
@@ -199,8 +202,8 @@ impl Health {
 
     fn start(&self, subject: &Arc<Subject>) -> Checked {
         let judge = Judge::new(subject.check.fall, subject.check.rise);
-        let known = Arc::downgrade(&self.known);
-        let task = self.runtime.spawn(check_for_ever(Arc::clone(subject), known)).abort_handle();
+        let (known, turns) = (Arc::downgrade(&self.known), Arc::clone(&self.turns));
+        let task = self.runtime.spawn(check_for_ever(Arc::clone(subject), known, turns)).abort_handle();
         Checked {
             judge,
             task,
@@ -317,15 +320,18 @@ fn subjects_of(target: &Target) -> impl Iterator<Item = Subject> {
 }
 
 /// Ends when the health side is gone, or when aborted.
-async fn check_for_ever(subject: Arc<Subject>, known: Weak<Mutex<Known>>) {
+async fn check_for_ever(subject: Arc<Subject>, known: Weak<Mutex<Known>>, turns: Arc<Turns>) {
     let Subject { address, check } = &*subject;
     let probe = Probe::new(check);
     let mut jitter = Jitter::new(&subject);
     let mut next = Instant::now() + SPREAD.min(check.every).mul_f64(jitter.next());
     loop {
         sleep_until(next).await;
+        let Some(turn) = turns.take(check).await else { return };
         let started = Instant::now();
-        let attempt = probe.attempt(*address).await;
+        // In a box, so that thousands of checks that wait for the next time do not each keep room for an attempt.
+        let attempt = Box::pin(probe.attempt(*address)).await;
+        drop(turn);
         debug!("{subject}: {attempt:?}");
         let Some(known) = known.upgrade() else { return };
         lock(&known).register(&subject, &attempt, probe.remarks());
