@@ -12,6 +12,7 @@ use ipnetwork::IpNetwork;
 use meridian::health::board::Board;
 use meridian::nameserver::limit::Limiter;
 use meridian::nameserver::{Request, Transport, Worker, respond};
+use meridian::observe::tally::Tally;
 use meridian::reload::Reloader;
 use meridian::snapshot::Snapshot;
 use meridian::wire::message::query;
@@ -152,18 +153,21 @@ fn answer_all(
     worker: &mut Worker,
     snapshot: &Snapshot,
     board: &Board,
+    tally: &Tally,
 ) {
     let mut out = [0; 1232];
     // A million queries a second, so that the rate limiter counts as it does under load.
     for (number, (bytes, client)) in (earlier as u64..).zip(queries) {
         let now_ms = 1_000_000 + number / 1000;
         let request = Request { bytes, client: *client, transport: Transport::Udp, now_ms };
-        black_box(respond(worker, black_box(&request), snapshot, board, &mut out));
+        let outcome = respond(worker, black_box(&request), snapshot, board, &mut out);
+        tally.count(0, snapshot, black_box(&outcome));
     }
 }
 
 fn play() {
     let (snapshot, board) = open();
+    let tally = Tally::new(1, &snapshot, board.layout());
     let mut worker = Worker::with_limiter(Limiter::new(1 << 16, 1).expect("random numbers"));
     let mut numbers = world::Numbers::new(5);
     for (index, kind) in kinds().into_iter().enumerate() {
@@ -183,7 +187,7 @@ fn play() {
                 (bytes, client)
             })
             .collect();
-        answer_all(&queries, index * COUNT, &mut worker, &snapshot, &board);
+        answer_all(&queries, index * COUNT, &mut worker, &snapshot, &board, &tally);
     }
 }
 

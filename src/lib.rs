@@ -36,6 +36,7 @@ pub mod finding;
 pub mod geo;
 pub mod health;
 pub mod nameserver;
+pub mod observe;
 mod parallel;
 pub mod policy;
 pub mod reload;

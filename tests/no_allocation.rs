@@ -7,6 +7,7 @@ use std::sync::Arc;
 use meridian::health::board::{Board, Layout, Share, Verdict};
 use meridian::nameserver::limit::Limiter;
 use meridian::nameserver::{Outcome, Request, Transport, Worker, respond};
+use meridian::observe::tally::Tally;
 use meridian::policy::Policy;
 use meridian::policy::rate_limit::{Mode, Prices, RateLimit, Rates};
 use meridian::reload::Reloader;
@@ -50,6 +51,7 @@ const NAMES: [&str; 14] = [
 fn assert_nothing_is_allocated(snapshot: &Snapshot, board: &Board, queries: &[Vec<u8>]) {
     // Time stands still here, so that soon all is limited that comes in datagrams.
     let mut worker = Worker::with_limiter(Limiter::new(1 << 10, 1).expect("random numbers"));
+    let tally = Tally::new(1, snapshot, board.layout());
     let mut out = vec![0; 65_535];
     for bytes in queries {
         for transport in [Transport::Udp, Transport::Tcp] {
@@ -58,6 +60,7 @@ fn assert_nothing_is_allocated(snapshot: &Snapshot, board: &Board, queries: &[Ve
             let mut outcome = Outcome::Dropped;
             let allocated = allocation_counter::measure(|| {
                 outcome = respond(&mut worker, &request, snapshot, board, &mut out);
+                tally.count(0, snapshot, &outcome);
             });
             assert_eq!(allocated.count_total, 0, "{bytes:02x?} {outcome:?}");
         }

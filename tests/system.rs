@@ -13,6 +13,8 @@ mod failover;
 mod geo;
 #[path = "system/noise.rs"]
 mod noise;
+#[path = "system/observe.rs"]
+mod observe;
 #[path = "system/odd_packets.rs"]
 mod odd_packets;
 #[path = "support/packet.rs"]

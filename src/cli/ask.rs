@@ -147,10 +147,11 @@ fn write_status(out: &mut String, status: &Value) -> fmt::Result {
         for site in list(&service["sites"]) {
             writeln!(
                 out,
-                "    {:20} {} of {} addresses up",
+                "    {:20} {} of {} addresses up, {} answers",
                 text(&site["site"]),
                 site["up"],
-                site["addresses"]
+                site["addresses"],
+                site["answers"]
             )?;
         }
     }

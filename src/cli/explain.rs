@@ -15,7 +15,7 @@ use crate::finding::{Findings, Severity, did_you_mean};
 use crate::geo::special::{embedded, v4_runs, v6_runs};
 use crate::geo::{Databases, Place};
 use crate::health::board::Board;
-use crate::nameserver::Responded;
+use crate::nameserver::{Responded, Steered};
 use crate::reload::Reloader;
 use crate::reload::expect::{ask, take_down};
 use crate::site::cost::cost;
@@ -131,7 +131,7 @@ impl Explain {
         explanation.response = response;
         explanation.scope = told_subnet.scope;
         explanation.findings = reload.findings;
-        if let Some((index, _)) = responded.steered {
+        if let Some(Steered { service: index, .. }) = responded.steered {
             let service = &reloader.services()[usize::from(index)];
             explanation.add_service(from, service, index, &snapshot, &board, &responded);
         }
@@ -193,7 +193,7 @@ impl Explanation {
         self.service = Some(service.name.clone());
         self.rule = rule.map(|rule| (rule + 1, service.rules[rule].at.to_string()));
         let site_name = |site: u16| service.sites[usize::from(site)].name.clone();
-        self.chosen = responded.steered.and_then(|(_, site)| site).map(site_name);
+        self.chosen = responded.steered.and_then(Steered::site).map(site_name);
         let of_rule = match rule.map(|rule| &service.rules[rule].action) {
             Some(RuleAction::Sites { sites, .. }) => sites.as_slice(),
             _ => &[],

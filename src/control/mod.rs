@@ -23,9 +23,10 @@ use crate::finding::{Findings, Severity};
 use crate::geo::read::About;
 use crate::health;
 use crate::health::board::{Board, Share};
-use crate::nameserver::Transport;
 use crate::nameserver::counters::Totals;
 use crate::nameserver::limit::Deed;
+use crate::nameserver::{NoSite, Transport};
+use crate::observe::tally::OfService;
 use crate::policy::rate_limit::Level;
 use crate::reload::{Outcome, ZoneStatus};
 use crate::site::Service;
@@ -240,6 +241,8 @@ pub struct Status<'a> {
     pub databases: &'a [About],
     /// What was counted.
     pub totals: Totals,
+    /// Answers by service, in the snapshot's order.
+    pub answers: Vec<OfService>,
     /// Messages that cost their own answer.
     pub panics: u64,
     /// What each thread that listens counted besides, by its name.
@@ -346,6 +349,7 @@ fn zone_as_json(zone: &ZoneStatus) -> Value {
 
 fn service_as_json(status: &Status<'_>, index: usize) -> Value {
     let compiled = &status.snapshot.services()[index];
+    let answers = &status.answers[index];
     let sites: Vec<Value> = compiled
         .sites
         .iter()
@@ -358,12 +362,15 @@ fn service_as_json(status: &Status<'_>, index: usize) -> Value {
                 "site": status.board.layout().shares[site.share as usize].site,
                 "addresses": addresses.len(),
                 "up": up,
+                "answers": answers.sites[number],
                 "share": f64::from(status.board.share(site.share).0) / f64::from(Share::FULL.0),
             })
         })
         .collect();
     let checked = status.services.get(index).is_some_and(|service| !service.checks.is_empty());
-    json!({ "name": compiled.name, "checked": checked, "sites": sites })
+    let without = NoSite::ALL.iter().zip(answers.without);
+    let without: Value = without.map(|(why, count)| (why.name().to_owned(), json!(count))).collect();
+    json!({ "name": compiled.name, "checked": checked, "sites": sites, "answers_without_site": without })
 }
 
 fn check_as_json(check: &health::Status) -> Value {

@@ -81,6 +81,11 @@ impl Encrypted {
         Ok(Some(address))
     }
 
+    /// Threads that answer.
+    pub(super) fn threads(&self) -> usize {
+        self.groups.len()
+    }
+
     /// Threads whose connections take a descriptor each.
     pub(super) fn stream_threads(&self) -> usize {
         self.groups.iter().filter(|group| !group.entrances.is_empty()).count()

@@ -36,7 +36,8 @@ use crate::config::{Config, Listener};
 use crate::control::{self, Command, LastReload, Reply};
 use crate::finding::{Findings, Severity};
 use crate::health::Health;
-use crate::health::board::Board;
+use crate::health::board::{Board, Layout};
+use crate::observe::tally::{Kept, OfService, Tally};
 use crate::policy::cookie::Secrets;
 use crate::reload::{Outcome, Reload, Reloader, in_one_line, watch};
 use crate::snapshot::Snapshot;
@@ -61,10 +62,11 @@ pub struct Options {
     pub strict: bool,
 }
 
-/// A snapshot and its board, which are swapped together: slots of one mean nothing in another.
+/// A snapshot, its board and its tally, which are swapped together: slots of one mean nothing in another.
 struct Published {
     snapshot: Snapshot,
     board: Arc<Board>,
+    tally: Tally,
 }
 
 /// What main waits for.
@@ -93,6 +95,7 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
     let mut passed = Passed::take();
     let listeners = Listeners::bind(config, &mut passed)?;
     passed.tell_of_the_rest();
+    let workers = listeners.workers();
     sandbox::give_up_root(config)?;
     let is_confined = sandbox::confine(config, options).is_some();
     let manager = Manager::start();
@@ -122,6 +125,8 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
         next: None,
         put_off: VecDeque::new(),
         retired: Vec::new(),
+        kept: Kept::default(),
+        workers,
         started,
         last_findings: Findings::new(),
         reloads: Reloads::default(),
@@ -192,6 +197,10 @@ struct Main {
     put_off: VecDeque<Event>,
     /// Snapshots that a thread may still read. They are let go of here: freeing one takes longer than a query may.
     retired: Vec<Arc<Published>>,
+    /// What was answered from those that are gone.
+    kept: Kept,
+    /// Threads that answer.
+    workers: usize,
     started: Instant,
     last_findings: Findings,
     reloads: Reloads,
@@ -235,7 +244,7 @@ impl Main {
         let Some((snapshot, layout)) = snapshot else {
             return Err("there is nothing to serve".to_owned());
         };
-        let published = Published { snapshot, board: self.health.adopt(layout) };
+        let published = self.put_together(snapshot, layout);
         let next = Next { published, why: "start", began: self.started, outcome, reply: None };
         self.wait_for_checks(next);
         Ok(())
@@ -272,8 +281,32 @@ impl Main {
         }
     }
 
+    fn put_together(&self, snapshot: Snapshot, layout: Layout) -> Published {
+        let tally = Tally::new(self.workers, &snapshot, &layout);
+        Published { snapshot, board: self.health.adopt(layout), tally }
+    }
+
     fn tidy_up(&mut self) {
-        self.retired.retain(|published| Arc::strong_count(published) > 1);
+        let retired = std::mem::take(&mut self.retired).into_iter();
+        // To be its only owner is to see all that was counted in it.
+        let still_read = retired.filter_map(|published| {
+            let Published { snapshot, board, tally } = match Arc::try_unwrap(published) {
+                Ok(published) => published,
+                Err(still_read) => return Some(still_read),
+            };
+            self.kept.add(&tally, &snapshot, board.layout());
+            None
+        });
+        self.retired = still_read.collect();
+    }
+
+    /// Answers so far, by service of the snapshot that is served.
+    fn answers(&self, live: &Published) -> Vec<OfService> {
+        let mut retired = Kept::default();
+        for Published { snapshot, board, tally } in self.retired.iter().map(|published| &**published) {
+            retired.add(tally, snapshot, board.layout());
+        }
+        live.tally.totals(&live.snapshot, live.board.layout(), &[&self.kept, &retired])
     }
 
     fn obey(&mut self, event: Event) {
@@ -304,7 +337,7 @@ impl Main {
         }
         self.last_findings = findings;
         if let Some((snapshot, layout)) = snapshot {
-            let published = Published { snapshot, board: self.health.adopt(layout) };
+            let published = self.put_together(snapshot, layout);
             self.wait_for_checks(Next { published, why, began, outcome, reply });
             return;
         }
@@ -468,6 +501,7 @@ impl Main {
             checks: self.health.status(),
             databases: self.reloader.about(),
             totals: servers.totals(),
+            answers: self.answers(&published),
             panics: servers.panics(),
             transports: servers.transports(),
             reloads: self.reloads.counts,

@@ -71,6 +71,11 @@ impl Listeners {
         Ok(listeners)
     }
 
+    /// Threads that are going to answer.
+    pub(super) fn workers(&self) -> usize {
+        self.udp.len() + 1 + self.encrypted.threads()
+    }
+
     pub(super) fn serve(self, published: &Arc<ArcSwap<Published>>) -> Result<Servers, String> {
         let stop = Arc::new(AtomicBool::new(false));
         let (stop_tcp, stopped) = flag::channel(false);
@@ -166,8 +171,10 @@ impl Servers {
 
     pub(super) fn answerer(&mut self, published: &Arc<ArcSwap<Published>>, transport: Transport) -> Answerer {
         let worker = Worker::default();
+        let number = self.counters.len();
         self.counters.push(worker.counters());
         Answerer {
+            number,
             worker,
             published: arc_swap::Cache::new(Arc::clone(published)),
             transport,
@@ -226,6 +233,8 @@ impl Servers {
 
 /// Answers on one thread, from what is published at the time.
 pub(super) struct Answerer {
+    /// Its row in tallies.
+    number: usize,
     worker: Worker,
     published: arc_swap::Cache<Arc<ArcSwap<Published>>, Arc<Published>>,
     transport: Transport,
@@ -236,11 +245,15 @@ pub(super) struct Answerer {
 
 impl Responder for Answerer {
     fn respond(&mut self, message: &[u8], client: IpAddr, out: &mut [u8]) -> Option<usize> {
-        let Answerer { worker, published, transport, now_ms, panics } = self;
-        let Published { snapshot, board } = &**published.load();
+        let Answerer { number, worker, published, transport, now_ms, panics } = self;
+        let Published { snapshot, board, tally } = &**published.load();
         let request = Request { bytes: message, client, transport: *transport, now_ms: *now_ms };
         // Nothing is known to panic. Should a message be found that does, it costs its own answer and no other.
-        let answer = AssertUnwindSafe(|| respond(worker, &request, snapshot, board, out).length());
+        let answer = AssertUnwindSafe(|| {
+            let outcome = respond(worker, &request, snapshot, board, out);
+            tally.count(*number, snapshot, &outcome);
+            outcome.length()
+        });
         catch_unwind(answer).unwrap_or_else(|_| {
             panics.fetch_add(1, Ordering::Relaxed);
             None

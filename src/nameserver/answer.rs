@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
+use super::Steered;
 use super::client::Client;
 use super::edns::ClientSubnet;
 use super::lookup::{Lookup, SteeredLookup, look_up};
 use super::query::Question;
 use super::response::{ExtendedError, Full, NamePosition, Rcode, Response, Section};
 use super::steer::{Choice, Sites, Steering, steer};
-use crate::catchment::ServiceIndex;
 use crate::health::board::{Board, Verdict};
 use crate::site::compile::SiteRecord;
 use crate::snapshot::{PublishedZone, Snapshot, ZoneIndex};
@@ -57,8 +57,8 @@ pub(super) struct Answering<'a> {
     /// Who sent the query.
     pub(super) source: IpAddr,
     pub(super) client_subnet: Option<&'a ClientSubnet>,
-    /// Which service chose, and its first site, as soon as one did.
-    pub(super) steered: Option<(ServiceIndex, Option<u16>)>,
+    /// Which service chose, and what, as soon as one did.
+    pub(super) steered: Option<Steered>,
 }
 
 impl Answering<'_> {
@@ -162,12 +162,11 @@ impl Answering<'_> {
         let Steering { choice, scope } = steer(steered, &client, self.snapshot.catchments(), self.board);
         response.set_scope(scope);
         let service = steered.service;
-        self.steered = Some((steered.index, None));
+        self.steered = Some(Steered { service: steered.index, given: choice.given() });
         // Nothing that health decided is kept for longer than the service allows (meaning 12).
         let soon = service.ttl.min(steered.ttl);
         match choice {
             Choice::Sites(sites) => {
-                self.steered = Some((steered.index, sites.as_slice().first().copied()));
                 let up = |record: &SiteRecord| self.board.verdict(record.verdict).is_served();
                 if push_sites(response, steered, &sites, up, steered.ttl, owner)? == 0 {
                     // Down between the choice and here: what stood a moment ago is better than nothing.
@@ -180,7 +179,6 @@ impl Answering<'_> {
             }
             Choice::LastOnes(sites) => {
                 response.set_extended_error(ExtendedError::ALL_DOWN);
-                self.steered = Some((steered.index, sites.as_slice().first().copied()));
                 self.answer_what_is_left(response, steered, &sites, soon, owner)
             }
             Choice::LastResort => {

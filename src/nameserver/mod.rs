@@ -130,8 +130,8 @@ pub struct Responded {
     pub rcode: Rcode,
     /// Whose zone it was.
     pub zone: Option<ZoneIndex>,
-    /// Which service chose, and its first site, where it chose one.
-    pub steered: Option<(ServiceIndex, Option<u16>)>,
+    /// Which service chose, and what.
+    pub steered: Option<Steered>,
     /// SCOPE PREFIX-LENGTH, where a client subnet is echoed.
     pub scope: Option<u8>,
     /// TC.
@@ -146,6 +146,48 @@ pub struct Responded {
     pub limited: Option<Limited>,
 }
 
+/// A service's choice for one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steered {
+    /// Which service chose.
+    pub service: ServiceIndex,
+    /// What the client was given.
+    pub given: Given,
+}
+
+/// What a service gave a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// This site, and maybe others after it.
+    Site(u16),
+    /// None, and why.
+    NoSite(NoSite),
+}
+
+/// Why a client was given no site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoSite {
+    /// A rule denies it.
+    Denied,
+    /// No site that it may get has the type.
+    NoData,
+    /// No site is eligible, and there is nothing for that.
+    NothingUp,
+    /// No site is eligible: it got the records kept for that.
+    LastResort,
+}
+
+impl Steered {
+    /// The site, where there is one.
+    #[must_use]
+    pub fn site(self) -> Option<u16> {
+        match self.given {
+            Given::Site(site) => Some(site),
+            Given::NoSite(_) => None,
+        }
+    }
+}
+
 impl Outcome {
     /// Octets of the response, if there is one.
     #[must_use]
@@ -153,6 +195,16 @@ impl Outcome {
         match self {
             Outcome::Dropped | Outcome::Limited(_) => None,
             Outcome::Responded(responded) => Some(responded.length),
+        }
+    }
+
+    /// What a service chose, where one did.
+    #[inline]
+    #[must_use]
+    pub fn steered(&self) -> Option<Steered> {
+        match self {
+            Outcome::Dropped | Outcome::Limited(_) => None,
+            Outcome::Responded(responded) => responded.steered,
         }
     }
 }

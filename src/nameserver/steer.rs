@@ -9,6 +9,7 @@ use crate::catchment::{Catchments, Ranking};
 use crate::health::board::{Board, Share, Verdict};
 use crate::nameserver::client::{Client, Position};
 use crate::nameserver::lookup::SteeredLookup;
+use crate::nameserver::{Given, NoSite};
 use crate::site::compile::{CompiledService, NO_ADDRESS, SiteRecord, TypeIndex, WhenAllDown};
 
 /// The most sites that one answer holds, whatever `sites_per_answer` says.
@@ -43,6 +44,23 @@ pub enum Choice {
     },
     /// A rule denies this client.
     Denied,
+}
+
+impl Choice {
+    /// In brief: the first site, or why there is none.
+    #[inline]
+    #[must_use]
+    pub fn given(&self) -> Given {
+        match self {
+            Choice::Sites(sites) | Choice::LastOnes(sites) => {
+                sites.as_slice().first().map_or(Given::NoSite(NoSite::NoData), |&site| Given::Site(site))
+            }
+            Choice::LastResort => Given::NoSite(NoSite::LastResort),
+            Choice::NothingUp | Choice::Failure => Given::NoSite(NoSite::NothingUp),
+            Choice::NoData { .. } => Given::NoSite(NoSite::NoData),
+            Choice::Denied => Given::NoSite(NoSite::Denied),
+        }
+    }
 }
 
 /// A few sites of a service, in order of preference.

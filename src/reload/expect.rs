@@ -25,8 +25,8 @@ pub fn failure(expectation: &Expectation, snapshot: &Snapshot, layout: &Layout) 
     let from = if is_address { expectation.from.ip().to_string() } else { expectation.from.to_string() };
     let name = format!("{} {} from {from}", expectation.name, expectation.rtype);
     let wanted = &expectation.wanted;
-    let got_site = responded.steered.and_then(|(service, site)| {
-        let site = snapshot.service(service).sites.get(usize::from(site?))?;
+    let got_site = responded.steered.and_then(|steered| {
+        let site = snapshot.service(steered.service).sites.get(usize::from(steered.site()?))?;
         Some(layout.shares[site.share as usize].site.as_str())
     });
     // Of a chain, what it leads to.
