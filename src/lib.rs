@@ -16,7 +16,7 @@
 //!
 //! 1. Imports point one way: `cli` and `daemon` to everything; `transport` to nothing; `nameserver` to `snapshot`, the board and
 //!    what these are made of; `reload` to all of the slow side. Nothing imports `transport`, `control` or `cli` but `daemon` and
-//!    `cli`.
+//!    `cli`; `observe` makes its metrics of what `control` calls a status, so that both tell the same.
 //! 2. [`nameserver::respond`] is the whole path of a query: bytes and data in, bytes and an outcome out. It does no I/O, reads no
 //!    clock, takes no lock, allocates nothing and panics on nothing that can arrive; a test of it is a function call.
 //! 3. What a query reads is immutable but for the board, whose atomics are read without a lock. A snapshot and its board are

@@ -11,6 +11,7 @@ use crate::zone::compile::LONGEST_RRSET;
 use crate::zone::master::read_text;
 
 pub mod listen;
+mod observe;
 
 pub use listen::Listener;
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub executable: Vec<PathBuf>,
     /// Octets that an RRset of a zone may take.
     pub largest_rrset: usize,
+    /// Where the metrics are told over HTTP.
+    pub metrics: Vec<SocketAddr>,
     /// What responses are like in general. It takes effect with a reload; all else does at the next start.
     pub answers: Written,
 }
@@ -64,12 +67,13 @@ impl Default for Config {
             readable: Vec::new(),
             executable: Vec::new(),
             largest_rrset: LONGEST_RRSET,
+            metrics: Vec::new(),
             answers: Written::default(),
         }
     }
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "listen",
     "zones",
     "geodb",
@@ -82,6 +86,7 @@ const KEYS: [&str; 12] = [
     "sandbox",
     "readable",
     "executable",
+    "metrics",
 ];
 
 /// Whether this YAML is a configuration: it has keys of one, and no others.
@@ -173,6 +178,9 @@ impl Config {
             .get("largest_rrset")
             .and_then(|node| node.number(512, LONGEST_RRSET, findings))
             .unwrap_or(config.largest_rrset);
+        if let Some(node) = mapping.get("metrics") {
+            config.metrics = observe::read_metrics(node, findings);
+        }
         if let Some(node) = mapping.get("answers") {
             config.answers = policy::read::read(node, folder, findings);
         }
@@ -211,6 +219,25 @@ mod tests {
     fn an_unknown_key_is_refused_and_a_near_one_named() {
         assert!(parse("lisen: x\n").1.contains("did you mean \"listen\"?"));
         assert!(parse("listen: 192.0.2.53\n").1.contains("no address with a port"));
+    }
+
+    #[test]
+    fn metrics_are_told_at_one_address_or_at_several() {
+        assert_eq!(parse("zones: z\n").0.metrics, []);
+        let (config, findings) = parse("metrics: 127.0.0.1:9853\n");
+        assert_eq!((config.metrics, findings.as_str()), (vec!["127.0.0.1:9853".parse().unwrap()], ""));
+        assert_eq!(parse("metrics: [\"127.0.0.1:9853\", \"[::1]:9853\"]\n").0.metrics.len(), 2);
+        let told = |text: &str| parse(text).1;
+        assert!(
+            told("metrics: [127.0.0.1:1, here]\n").contains(
+                "etc/meridian.yaml:1:24: \"here\" is no address with a port such as 127.0.0.1:9853"
+            )
+        );
+        assert!(
+            told("metrics: { port: 1 }\n")
+                .contains("an address and a port such as 127.0.0.1:9853 is expected")
+        );
+        assert!(told("metrcs: 127.0.0.1:9853\n").contains("did you mean \"metrics\"?"));
     }
 
     #[test]

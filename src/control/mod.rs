@@ -23,6 +23,7 @@ use crate::finding::{Findings, Severity};
 use crate::geo::read::About;
 use crate::health;
 use crate::health::board::{Board, Share};
+use crate::health::tries::Tries;
 use crate::nameserver::counters::Totals;
 use crate::nameserver::limit::Deed;
 use crate::nameserver::{NoSite, Transport};
@@ -192,7 +193,9 @@ pub fn reload_reply(outcome: Outcome, findings: &Findings) -> Reply {
     json!({ "outcome": outcome_name(outcome), "findings": findings_as_json(findings) })
 }
 
-fn outcome_name(outcome: Outcome) -> &'static str {
+/// How a reload went, in words.
+#[must_use]
+pub fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Unchanged => "unchanged",
         Outcome::TookAll => "took all",
@@ -237,6 +240,8 @@ pub struct Status<'a> {
     pub zones: Vec<ZoneStatus>,
     /// What is checked.
     pub checks: Vec<health::Status>,
+    /// What became of all attempts.
+    pub tries: Tries,
     /// The geo databases.
     pub databases: &'a [About],
     /// What was counted.
@@ -251,6 +256,8 @@ pub struct Status<'a> {
     pub reloads: [u64; 4],
     /// The last of them.
     pub last_reload: Option<&'a LastReload>,
+    /// When the snapshot was taken over.
+    pub taken_over: SystemTime,
     /// Of the last reload.
     pub findings: &'a Findings,
     /// Where it listens.
@@ -322,6 +329,7 @@ pub fn status_reply(status: &Status<'_>) -> Reply {
             "took_all": status.reloads[Outcome::TookAll as usize],
             "kept_some": status.reloads[Outcome::KeptSome as usize],
             "took_nothing": status.reloads[Outcome::TookNothing as usize],
+            "taken_over": seconds_since_1970(status.taken_over),
             "last": status.last_reload.map(|last| json!({
                 "at": seconds_since_1970(last.at),
                 "why": last.why,
@@ -338,12 +346,18 @@ fn by_level(totals: &Totals, deed: Deed) -> Value {
     Level::ALL.iter().zip(counts).map(|(level, count)| (level.name().to_owned(), json!(count))).collect()
 }
 
-fn zone_as_json(zone: &ZoneStatus) -> Value {
-    let state = match zone {
+/// How a zone is, in a word.
+#[must_use]
+pub fn state_of(zone: &ZoneStatus) -> &'static str {
+    match zone {
         ZoneStatus { serial: None, .. } => "broken",
         ZoneStatus { is_kept: true, .. } => "kept",
         _ => "good",
-    };
+    }
+}
+
+fn zone_as_json(zone: &ZoneStatus) -> Value {
+    let state = state_of(zone);
     json!({ "name": zone.name.to_string(), "serial": zone.serial, "names": zone.names, "state": state })
 }
 

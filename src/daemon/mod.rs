@@ -8,7 +8,7 @@
 //!   certificates     looks at their files
 //!   main             one event after the other: reload, status, stop; publishes snapshots
 //!   watch            looks at files, says "changed" to main
-//!   slow (2 threads) checks; signals, the control socket and rounds of checks, which send events to main
+//!   slow (2 threads) checks; signals, the control socket, metrics and rounds of checks, which send events to main
 //!   watchdog         asks the server something, tells systemd that it answered
 //! ```
 //!
@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
@@ -37,7 +37,9 @@ use crate::control::{self, Command, LastReload, Reply};
 use crate::finding::{Findings, Severity};
 use crate::health::Health;
 use crate::health::board::{Board, Layout};
+use crate::observe::process::Process;
 use crate::observe::tally::{Kept, OfService, Tally};
+use crate::observe::{self, metrics};
 use crate::policy::cookie::Secrets;
 use crate::reload::{Outcome, Reload, Reloader, in_one_line, watch};
 use crate::snapshot::Snapshot;
@@ -79,6 +81,8 @@ pub enum Event {
     HangUp,
     /// Somebody at the control socket.
     Command(Command, oneshot::Sender<Reply>),
+    /// Somebody wants the metrics.
+    Metrics(oneshot::Sender<String>),
     /// Every check of the snapshot that is to be published has had its say, or its time.
     Checked,
     /// TERM or INT.
@@ -93,7 +97,9 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
     let started = Instant::now();
     // While there is one thread: what is given up now is given up by all that follow.
     let mut passed = Passed::take();
+    let process = Process::open();
     let listeners = Listeners::bind(config, &mut passed)?;
+    let metrics = servers::bind_metrics(&config.metrics, &mut passed)?;
     passed.tell_of_the_rest();
     let workers = listeners.workers();
     sandbox::give_up_root(config)?;
@@ -108,6 +114,9 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
     let (events, received) = channel();
     spawn_signals(&slow, &events).map_err(|error| format!("no signals: {error}"))?;
     let control = control::listen(&slow, &config.control, events.clone())?;
+    let asked = events.clone();
+    let ask = move |reply| drop(asked.send(Event::Metrics(reply)));
+    observe::http::serve(&slow, metrics, Box::new(ask)).map_err(|error| format!("no metrics: {error}"))?;
     // Before anything is read, so that nothing changes unseen.
     let watching = watch_files(config, options, &events);
 
@@ -128,6 +137,7 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
         kept: Kept::default(),
         workers,
         started,
+        process,
         last_findings: Findings::new(),
         reloads: Reloads::default(),
         config: config.clone(),
@@ -202,6 +212,7 @@ struct Main {
     /// Threads that answer.
     workers: usize,
     started: Instant,
+    process: Process,
     last_findings: Findings,
     reloads: Reloads,
     config: Config,
@@ -231,6 +242,8 @@ struct Next {
 struct Reloads {
     counts: [u64; 4],
     last: Option<LastReload>,
+    /// When the last snapshot was published.
+    taken_over: Option<SystemTime>,
 }
 
 impl Main {
@@ -273,6 +286,12 @@ impl Main {
                 }
                 Event::Command(Command::Status, reply) => {
                     let _ = reply.send(self.status());
+                }
+                // Dropped where there is nothing to tell yet.
+                Event::Metrics(reply) => {
+                    if let Some(page) = self.with_status(|status| metrics::render(status, &self.process)) {
+                        let _ = reply.send(page);
+                    }
                 }
                 event if self.next.is_some() => self.put_off.push_back(event),
                 event => self.obey(event),
@@ -319,7 +338,7 @@ impl Main {
             }
             Event::HangUp => self.reload("HUP", false, None),
             Event::Command(Command::Reload { force }, reply) => self.reload("asked to", force, Some(reply)),
-            Event::Command(Command::Status, _) | Event::Checked | Event::Stop(_) => {}
+            Event::Command(Command::Status, _) | Event::Metrics(_) | Event::Checked | Event::Stop(_) => {}
         }
     }
 
@@ -451,6 +470,7 @@ impl Main {
             }
             Serving::Failed => return Ok(()),
         }
+        self.reloads.taken_over = Some(SystemTime::now());
         self.health.retire();
         self.ask_the_server_for_a_zone();
         if let Some(reply) = reply {
@@ -488,17 +508,22 @@ impl Main {
     }
 
     fn status(&self) -> Reply {
-        let Serving::Now { published, servers } = &self.serving else {
-            return control::error_reply("starting: the first round of checks is not over yet");
-        };
+        self.with_status(control::status_reply)
+            .unwrap_or_else(|| control::error_reply("starting: the first round of checks is not over yet"))
+    }
+
+    /// Tells the status in some way; none before there is one.
+    fn with_status<T>(&self, tell: impl FnOnce(&control::Status<'_>) -> T) -> Option<T> {
+        let Serving::Now { published, servers } = &self.serving else { return None };
         let published = published.load();
-        control::status_reply(&control::Status {
+        let status = control::Status {
             uptime: self.started.elapsed(),
             snapshot: &published.snapshot,
             board: &published.board,
             services: self.reloader.services(),
             zones: self.reloader.zones(),
             checks: self.health.status(),
+            tries: self.health.tries(),
             databases: self.reloader.about(),
             totals: servers.totals(),
             answers: self.answers(&published),
@@ -506,10 +531,12 @@ impl Main {
             transports: servers.transports(),
             reloads: self.reloads.counts,
             last_reload: self.reloads.last.as_ref(),
+            taken_over: self.reloads.taken_over.unwrap_or(UNIX_EPOCH),
             findings: &self.last_findings,
             listen: servers.addresses(),
             config: &self.config,
-        })
+        };
+        Some(tell(&status))
     }
 }
 

@@ -115,6 +115,18 @@ impl Listeners {
     }
 }
 
+/// Where metrics are told.
+pub(super) fn bind_metrics(
+    addresses: &[SocketAddr],
+    passed: &mut Passed,
+) -> Result<Vec<TcpListener>, String> {
+    let bind = |&address: &SocketAddr| {
+        let bound = passed.tcp(address).and_then(|socket| socket.map_or_else(|| tcp::bind(address), Ok));
+        bound.map_err(|error| format!("cannot tell metrics at {address}: {error}"))
+    };
+    addresses.iter().map(bind).collect()
+}
+
 /// As many as are allowed, but for the descriptors that checks, reloads and the control socket need: with none left, our
 /// own trouble would count every site as up. Takes what the system allows at most. For each of so many threads.
 fn connections(threads: usize) -> usize {

@@ -30,11 +30,13 @@ use crate::site::Check;
 pub mod board;
 pub mod judge;
 pub mod probe;
+pub mod tries;
 mod turns;
 
 use board::{Board, Layout, Target, Verdict};
 use judge::{Attempt, Judge};
 use probe::{Certificate, Probe, Remarks};
+use tries::Tries;
 use turns::Turns;
 
 /// At the start, attempts are spread over this long; later each goes its own way.
@@ -53,6 +55,7 @@ struct Known {
     subjects: HashMap<Arc<Subject>, Checked>,
     /// The newest last.
     boards: Vec<Published>,
+    tries: Tries,
 }
 
 /// What one task tries.
@@ -147,7 +150,7 @@ impl Health {
         known.boards.retain(Published::is_held);
         let older = known.boards.len().saturating_sub(1);
         known.boards.drain(..older);
-        let Known { subjects, boards } = &mut *known;
+        let Known { subjects, boards, .. } = &mut *known;
         subjects.retain(|subject, checked| {
             let stays = boards.iter().any(|newest| newest.slots.contains_key(subject));
             if !stays {
@@ -200,6 +203,12 @@ impl Health {
         list
     }
 
+    /// What became of all attempts since the start.
+    #[must_use]
+    pub fn tries(&self) -> Tries {
+        lock(&self.known).tries
+    }
+
     fn start(&self, subject: &Arc<Subject>) -> Checked {
         let judge = Judge::new(subject.check.fall, subject.check.rise);
         let (known, turns) = (Arc::downgrade(&self.known), Arc::clone(&self.turns));
@@ -226,7 +235,8 @@ impl Drop for Health {
 }
 
 impl Known {
-    fn register(&mut self, subject: &Subject, attempt: &Attempt, remarks: Remarks) {
+    fn register(&mut self, subject: &Subject, attempt: &Attempt, took: Duration, remarks: Remarks) {
+        self.tries.register(&subject.check.kind, attempt, took);
         self.tell_of_certificate(subject, remarks.certificate);
         let Some(checked) = self.subjects.get_mut(subject) else { return };
         checked.register(subject, attempt, remarks);
@@ -331,10 +341,11 @@ async fn check_for_ever(subject: Arc<Subject>, known: Weak<Mutex<Known>>, turns:
         let started = Instant::now();
         // In a box, so that thousands of checks that wait for the next time do not each keep room for an attempt.
         let attempt = Box::pin(probe.attempt(*address)).await;
+        let took = started.elapsed();
         drop(turn);
         debug!("{subject}: {attempt:?}");
         let Some(known) = known.upgrade() else { return };
-        lock(&known).register(&subject, &attempt, probe.remarks());
+        lock(&known).register(&subject, &attempt, took, probe.remarks());
         drop(known);
         // A little early rather than late, so that checks drift apart and the promised time holds.
         next = started + check.every.mul_f64(1.0 - f64::from(check.jitter) / 100.0 * jitter.next());

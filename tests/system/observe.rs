@@ -1,9 +1,17 @@
 //! What the server tells of itself: answers by site, metrics, the query log.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
-use crate::server::{Server, ask_tcp};
-use crate::world::{self, FRANKFURT, SYDNEY, WASHINGTON, answer_from, question_from, wait_for_answer};
+use crate::server::{Home, PATIENCE, Process, Server, ask_tcp, tcp_client};
+use crate::world::{
+    self, FRANKFURT, SYDNEY, WASHINGTON, answer, answer_from, question_from, wait_for_answer,
+};
 
 /// Of the only service: answers by site, and those without one.
 fn answers(status: &Value) -> (Vec<(&str, u64)>, &Value) {
@@ -52,4 +60,259 @@ fn answers_are_counted_by_site_and_the_counts_outlive_reloads() {
     let (sites, without) = answers(&status);
     assert_eq!((sites[0], sites[2], &without["denied"]), (("fra", 1), ("syd", 4), &denied));
     server.stop();
+}
+
+// Metrics.
+
+/// With metrics at a port that the kernel chooses.
+fn tell_metrics(home: &Home) {
+    home.write("meridian.yaml", "listen: \"127.0.0.1:0\"\nworkers: 2\nmetrics: 127.0.0.1:0\n");
+}
+
+fn metrics_address(process: &Process) -> SocketAddr {
+    let line = process.wait_for_line("metrics at http://");
+    let (_, rest) = line.split_once("http://").expect("a URL");
+    rest.trim_end_matches("/metrics").parse().expect("an address")
+}
+
+/// Head and body.
+#[track_caller]
+fn request(at: SocketAddr, words: &str) -> (String, String) {
+    let mut stream = tcp_client(at);
+    write!(stream, "{words} HTTP/1.1\r\nHost: meridian\r\n\r\n").expect("the request is sent");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("a response, and the end of the connection");
+    let (head, body) = response.split_once("\r\n\r\n").expect("a head");
+    (head.to_owned(), body.to_owned())
+}
+
+#[track_caller]
+fn page(server: &Server) -> String {
+    let (head, body) = request(metrics_address(&server.process), "GET /metrics");
+    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}\n{body}");
+    body
+}
+
+/// Every sample by name and labels.
+fn samples(page: &str) -> BTreeMap<String, f64> {
+    let mut samples = BTreeMap::new();
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').expect("a value");
+        let earlier = samples.insert(name.to_owned(), value.parse().expect("a number"));
+        assert_eq!(earlier, None, "{name} is told twice");
+    }
+    samples
+}
+
+/// Until the page is as wanted.
+#[track_caller]
+fn wait_for_page(server: &Server, what: &str, is_so: impl Fn(&BTreeMap<String, f64>) -> bool) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let page = page(server);
+        if is_so(&samples(&page)) {
+            return;
+        }
+        assert!(Instant::now() < end, "never {what}:\n{page}");
+    }
+}
+
+/// What promtool has to say against a page; nothing where it is not installed.
+fn lint(page: &str) -> String {
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = promtool else {
+        println!("skipped: promtool is not installed (apt-get install prometheus)");
+        return String::new();
+    };
+    promtool.stdin.take().expect("a pipe").write_all(page.as_bytes()).expect("it reads");
+    let output = promtool.wait_with_output().expect("it ends");
+    assert!(output.status.success() || !output.stderr.is_empty());
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn metrics_say_what_status_says() {
+    let home = world::home();
+    tell_metrics(&home);
+    let server = Server::start(home);
+    for _ in 0..3 {
+        answer_from(&server, "www.example.com", SYDNEY);
+    }
+    ask_tcp(server.at, &question_from("www.example.com", "A", WASHINGTON).to_wire());
+    answer(&server, "nowhere.example.com", "A");
+    let page = page(&server);
+    assert_eq!(lint(&page), "");
+    let samples = samples(&page);
+    let expected = [
+        ("meridian_queries_total{transport=\"udp\"}", 4.0),
+        ("meridian_queries_total{transport=\"tcp\"}", 1.0),
+        ("meridian_responses_total{rcode=\"NOERROR\"}", 4.0),
+        ("meridian_responses_total{rcode=\"NXDOMAIN\"}", 1.0),
+        ("meridian_responses_total{rcode=\"REFUSED\"}", 0.0),
+        ("meridian_responses_with_client_subnet_total", 4.0),
+        ("meridian_answers_total{service=\"web\",site=\"syd\"}", 3.0),
+        ("meridian_answers_total{service=\"web\",site=\"fra\"}", 0.0),
+        ("meridian_answers_total{service=\"web\",site=\"iad\"}", 1.0),
+        ("meridian_answers_without_site_total{service=\"web\",reason=\"denied\"}", 0.0),
+        ("meridian_connections_accepted_total{thread=\"tcp\"}", 1.0),
+        ("meridian_reloads_total{outcome=\"took_all\"}", 1.0),
+        ("meridian_last_reload_successful", 1.0),
+        ("meridian_snapshot_number", 1.0),
+        ("meridian_zones{state=\"good\"}", 2.0),
+        ("meridian_zone_serial{zone=\"example.org.\"}", 1.0),
+        ("meridian_degraded", 0.0),
+        ("meridian_thread_panics_total{thread=\"udp-0\"}", 0.0),
+    ];
+    for (name, value) in expected {
+        assert_eq!(samples.get(name), Some(&value), "{name} in\n{page}");
+    }
+    // The sandbox is on, and hides nothing of the process from itself.
+    assert!(samples["process_resident_memory_bytes"] > 1e6 && samples["process_max_fds"] > 8.0);
+    assert!(samples["process_start_time_seconds"] > 1.7e9);
+    assert!(samples["meridian_last_reload_taken_over_timestamp_seconds"] > 1.7e9);
+
+    // What the manual has in its table is what there is.
+    let manual = include_str!("../../docs/operation.md");
+    let section = manual.split_once("\n## Metrics\n").expect("a section").1;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let named: BTreeSet<&str> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| "))
+        .flat_map(|line| line.split(" | ").next().unwrap_or_default().split('`'))
+        .filter(|word| word.starts_with("meridian_") || word.starts_with("process_"))
+        .map(|word| word.split('{').next().unwrap_or_default())
+        .collect();
+    let told: BTreeSet<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!(named, told);
+
+    // No count of a thread is in the status alone.
+    let status = server.status();
+    for (thread, counts) in status["transports"].as_object().expect("threads") {
+        let told = samples.keys().filter(|name| name.contains(&format!("thread=\"{thread}\""))).count();
+        assert_eq!(told, counts.as_object().expect("counts").len(), "of {thread} in\n{page}");
+    }
+    server.stop();
+}
+
+#[test]
+fn no_counter_goes_back_over_a_reload() {
+    let home = world::home();
+    tell_metrics(&home);
+    let server = Server::start(home);
+    answer_from(&server, "www.example.com", SYDNEY);
+    let before = page(&server);
+    server.home.save("zones/sites.yaml", world::sites(2));
+    wait_for_answer(&server, &question_from("www.example.com", "A", SYDNEY), "192.0.2.2");
+    wait_for_page(&server, "the next snapshot", |samples| samples["meridian_snapshot_number"] == 2.0);
+    let after = page(&server);
+    let (then, now) = (samples(&before), samples(&after));
+    for name in before.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")) {
+        for (sample, value) in then.iter().filter(|(sample, _)| sample.split('{').next() == Some(name)) {
+            assert!(now[sample] >= *value, "{sample} was {value} in\n{after}");
+        }
+    }
+    let of_sydney = "meridian_answers_total{service=\"web\",site=\"syd\"}";
+    assert!(now[of_sydney] > then[of_sydney]);
+    server.stop();
+}
+
+#[test]
+fn verdicts_and_attempts_are_told() {
+    let home = world::home();
+    tell_metrics(&home);
+    let open = TcpListener::bind("127.88.2.1:0").expect("a port");
+    let port = open.local_addr().expect("an address").port();
+    // Nobody listens at the second.
+    home.write(
+        "zones/sites.yaml",
+        format!(
+            "sites:
+  syd: {{ location: [-33.87, 151.21], A: 127.88.2.1 }}
+  fra: {{ location: [50.11, 8.68], A: 127.88.2.2 }}
+services:
+  web:
+    sites: [syd, fra]
+    checks: [{{ tcp: {{}}, port: {port}, every: 200ms, timeout: 200ms }}]
+"
+        ),
+    );
+    let server = Server::start(home);
+    wait_for_page(&server, "one up and one down", |samples| {
+        let up = |site: &str, address: &str| {
+            samples[&format!("meridian_address_up{{service=\"web\",site=\"{site}\",address=\"{address}\"}}")]
+        };
+        let attempts = |result: &str| {
+            samples[&format!("meridian_check_attempts_total{{kind=\"tcp\",result=\"{result}\"}}")]
+        };
+        let timed = samples["meridian_check_duration_seconds_count{kind=\"tcp\"}"];
+        (up("syd", "127.88.2.1"), up("fra", "127.88.2.2")) == (1.0, 0.0)
+            && attempts("success") >= 1.0
+            && attempts("failure") >= 1.0
+            && timed == attempts("success") + attempts("failure")
+    });
+    assert_eq!(lint(&page(&server)), "");
+    server.stop();
+}
+
+#[test]
+fn names_with_quotes_and_backslashes_are_labels_all_the_same() {
+    let home = world::home();
+    tell_metrics(&home);
+    home.write("zones/sites.yaml", world::sites(1).replace("web:", r#""we\"b\\":"#));
+    home.write("zones/example.com.yaml", world::zone(1).replace("service: web", r#"service: "we\"b\\""#));
+    let server = Server::start(home);
+    answer_from(&server, "www.example.com", SYDNEY);
+    let page = page(&server);
+    assert_eq!(lint(&page), "");
+    assert_eq!(samples(&page)[r#"meridian_answers_total{service="we\"b\\",site="syd"}"#], 1.0);
+    server.stop();
+}
+
+#[test]
+fn nothing_but_metrics_is_told_and_nobody_holds_the_place_of_others() {
+    let home = world::home();
+    tell_metrics(&home);
+    let server = Server::start(home);
+    let at = metrics_address(&server.process);
+    let status_of = |words: &str| request(at, words).0.lines().next().expect("a line").to_owned();
+    assert_eq!(status_of("GET /"), "HTTP/1.1 404 Not Found");
+    assert_eq!(status_of("POST /metrics"), "HTTP/1.1 405 Method Not Allowed");
+    let (head, body) = request(at, "HEAD /metrics");
+    assert!(head.contains("content-type: text/plain; version=0.0.4") && body.is_empty(), "{head}");
+
+    // More than there are places, and none of them says anything.
+    let silent: Vec<_> = (0..20).map(|_| tcp_client(at)).collect();
+    assert!(page(&server).contains("meridian_queries_total"));
+    for mut stream in silent {
+        let _ = stream.read_to_end(&mut Vec::new()).expect("it is closed");
+    }
+    server.stop();
+}
+
+#[test]
+fn before_anything_is_served_there_are_no_metrics() {
+    let home = world::home();
+    tell_metrics(&home);
+    // It takes connections and says nothing, so that the first round of checks has no end in sight.
+    let silent = TcpListener::bind("127.88.2.3:0").expect("a port");
+    let port = silent.local_addr().expect("an address").port();
+    let checks = format!("checks: [{{ http: {{}}, port: {port}, timeout: 60s, every: 60s }}]");
+    let sites = world::sites(1).replace("192.0.2.1 ", "127.88.2.3 ");
+    home.write(
+        "zones/sites.yaml",
+        sites.replace("sites: [syd, fra, iad]", &format!("sites: [syd], {checks}")),
+    );
+    let process = home.spawn(&["serve", "--config", "meridian.yaml"]);
+    let (head, body) = request(metrics_address(&process), "GET /metrics");
+    assert!(head.starts_with("HTTP/1.1 503"), "{head}");
+    assert_eq!(body, "the server does not answer queries yet\n");
 }
