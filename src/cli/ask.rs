@@ -188,6 +188,17 @@ fn write_status(out: &mut String, status: &Value) -> fmt::Result {
         counters["client_subnets"],
         counters["dropped"],
     )?;
+    let log = &status["query_log"];
+    if !log.is_null() {
+        writeln!(
+            out,
+            "query log: {} lines written to {}; {} that could not be, {} that were too many at once",
+            log["written"],
+            text(&log["file"]),
+            log["unwritten"],
+            log["lost"],
+        )?;
+    }
     let last = &status["reloads"]["last"];
     writeln!(out, "last read: {} ({}): {}", ago(&last["at"]), text(&last["why"]), text(&last["outcome"]))?;
     if !list(&status["findings"]).is_empty() {

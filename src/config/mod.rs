@@ -14,6 +14,7 @@ pub mod listen;
 mod observe;
 
 pub use listen::Listener;
+pub use observe::QueryLog;
 
 /// The file that is read when no other is named.
 pub const DEFAULT_PATH: &str = "meridian.yaml";
@@ -47,6 +48,8 @@ pub struct Config {
     pub largest_rrset: usize,
     /// Where the metrics are told over HTTP.
     pub metrics: Vec<SocketAddr>,
+    /// Which queries are written down, if any are.
+    pub query_log: Option<QueryLog>,
     /// What responses are like in general. It takes effect with a reload; all else does at the next start.
     pub answers: Written,
 }
@@ -68,6 +71,7 @@ impl Default for Config {
             executable: Vec::new(),
             largest_rrset: LONGEST_RRSET,
             metrics: Vec::new(),
+            query_log: None,
             answers: Written::default(),
         }
     }
@@ -87,6 +91,7 @@ const KEYS: [&str; 13] = [
     "readable",
     "executable",
     "metrics",
+    "query_log",
 ];
 
 /// Whether this YAML is a configuration: it has keys of one, and no others.
@@ -181,6 +186,8 @@ impl Config {
         if let Some(node) = mapping.get("metrics") {
             config.metrics = observe::read_metrics(node, findings);
         }
+        config.query_log =
+            mapping.get("query_log").and_then(|node| observe::read_query_log(node, folder, findings));
         if let Some(node) = mapping.get("answers") {
             config.answers = policy::read::read(node, folder, findings);
         }
@@ -238,6 +245,39 @@ mod tests {
                 .contains("an address and a port such as 127.0.0.1:9853 is expected")
         );
         assert!(told("metrcs: 127.0.0.1:9853\n").contains("did you mean \"metrics\"?"));
+    }
+
+    #[test]
+    fn a_query_log_has_a_file_a_part_a_size_and_a_number() {
+        assert_eq!(parse("zones: z\n").0.query_log, None);
+        let (config, findings) = parse("query_log: { file: run/queries.log }\n");
+        let expected =
+            QueryLog { file: "etc/run/queries.log".into(), sample: 100, max_size: 64 << 20, keep: 2 };
+        assert_eq!((config.query_log, findings.as_str()), (Some(expected), ""));
+        let written = "query_log: { file: /q, sample: 1/1, max_size: 5000, keep: 0 }\n";
+        let expected = QueryLog { file: "/q".into(), sample: 1, max_size: 5000, keep: 0 };
+        assert_eq!(parse(written).0.query_log, Some(expected));
+        let told = |keys: &str, text: &str| {
+            let told = parse(&format!("query_log: {{ file: q, {keys} }}\n")).1;
+            assert!(told.contains(text), "{keys}: {told}");
+        };
+        told(
+            "sample: 0.01",
+            "etc/meridian.yaml:1:31: \"0.01\" is no part from 1/1 to 1/1000000 such as 1/100",
+        );
+        told("sample: 1/0", "\"1/0\" is no part");
+        told("sample: 2/100", "\"2/100\" is no part");
+        told("max_size: 64MB", "\"64MB\" is no size from 4K to 1024G such as 64M");
+        told("max_size: 1K", "\"1K\" is no size");
+        told("max_size: 99999999999999999999G", "is no size");
+        told("max_size: 18014398509481985K", "is no size");
+        told("keep: -1", "\"-1\" is no number from 0 to 1000");
+        told("sampel: 1/10", "did you mean \"sample\"?");
+        assert!(parse("query_log: { keep: 1 }\n").1.contains("file: is missing"));
+        assert!(
+            parse("query_log: run/q.log\n").1.contains("file, sample, max_size and keep is expected here")
+        );
+        assert!(parse("querylog: {}\n").1.contains("did you mean \"query_log\"?"));
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::health::tries::Tries;
 use crate::nameserver::counters::Totals;
 use crate::nameserver::limit::Deed;
 use crate::nameserver::{NoSite, Transport};
+use crate::observe::query_log;
 use crate::observe::tally::OfService;
 use crate::policy::rate_limit::Level;
 use crate::reload::{Outcome, ZoneStatus};
@@ -248,6 +249,8 @@ pub struct Status<'a> {
     pub totals: Totals,
     /// Answers by service, in the snapshot's order.
     pub answers: Vec<OfService>,
+    /// What became of sampled queries, where any are.
+    pub query_log: Option<query_log::Counts>,
     /// Messages that cost their own answer.
     pub panics: u64,
     /// What each thread that listens counted besides, by its name.
@@ -336,6 +339,12 @@ pub fn status_reply(status: &Status<'_>) -> Reply {
                 "outcome": outcome_name(last.outcome),
             })),
         },
+        "query_log": status.query_log.zip(status.config.query_log.as_ref()).map(|(counts, log)| json!({
+            "file": log.file.display().to_string(),
+            "written": counts.written,
+            "unwritten": counts.unwritten,
+            "lost": counts.lost,
+        })),
         "findings": findings_as_json(status.findings),
     })
 }

@@ -9,6 +9,7 @@
 //!   main             one event after the other: reload, status, stop; publishes snapshots
 //!   watch            looks at files, says "changed" to main
 //!   slow (2 threads) checks; signals, the control socket, metrics and rounds of checks, which send events to main
+//!   query-log        writes down what workers sampled, each into a ring of its own
 //!   watchdog         asks the server something, tells systemd that it answered
 //! ```
 //!
@@ -38,6 +39,7 @@ use crate::finding::{Findings, Severity};
 use crate::health::Health;
 use crate::health::board::{Board, Layout};
 use crate::observe::process::Process;
+use crate::observe::query_log::Log;
 use crate::observe::tally::{Kept, OfService, Tally};
 use crate::observe::{self, metrics};
 use crate::policy::cookie::Secrets;
@@ -459,7 +461,7 @@ impl Main {
                 let (zones, services) =
                     (published.snapshot.zones().len(), published.snapshot.services().len());
                 let published = Arc::new(ArcSwap::from_pointee(published));
-                let servers = listeners.serve(&published)?;
+                let servers = listeners.serve(&published, self.config.query_log.as_ref().map(Log::new))?;
                 for address in servers.addresses() {
                     info!("listening on {address}");
                 }
@@ -526,6 +528,7 @@ impl Main {
             tries: self.health.tries(),
             databases: self.reloader.about(),
             totals: servers.totals(),
+            query_log: servers.query_log(),
             answers: self.answers(&published),
             panics: servers.panics(),
             transports: servers.transports(),
@@ -545,7 +548,7 @@ impl Main {
 fn give_way() {
     const NICE: i32 = 10;
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        debug!("reloads do not give way to queries: {error}");
+        debug!("what is not urgent does not give way to queries: {error}");
     }
 }
 

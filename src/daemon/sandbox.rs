@@ -59,6 +59,9 @@ const OWN: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
 });
 
+/// Of the query log's folder: files that are written, renamed and removed.
+const LOG: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ WriteFile | Truncate | MakeReg | RemoveFile });
+
 /// Of the control socket's folder only the socket is ours.
 const SOCKET: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ MakeSock | RemoveFile });
 
@@ -114,10 +117,16 @@ fn find(written: &str) -> Result<Identity, String> {
     Ok(Identity { name: user.name, uid: user.uid, gid })
 }
 
+/// Where the query log is, if there is one.
+fn log_folder(config: &Config) -> Option<&Path> {
+    let folder = config.query_log.as_ref()?.file.parent()?;
+    Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+}
+
 /// Folders that are not there. Nothing that was there before changes hands: it may be a link that somebody else put there.
 fn make_folders(config: &Config, owner: Option<&Identity>) {
     let control = config.control.parent().unwrap_or(Path::new(""));
-    for folder in [control, &config.state] {
+    for folder in [control, &config.state].into_iter().chain(log_folder(config)) {
         if folder.as_os_str().is_empty() || folder.exists() {
             continue;
         }
@@ -210,6 +219,7 @@ fn restrict(readable: &BTreeSet<PathBuf>, config: &Config) -> Result<Restriction
         .create()?
         .add_rules(path_beneath_rules(readable, READ))?
         .add_rules(path_beneath_rules([config.state.as_path()], OWN))?
+        .add_rules(path_beneath_rules(log_folder(config), LOG))?
         .add_rules(path_beneath_rules([control.unwrap_or(Path::new("."))], SOCKET))?
         .add_rules(path_beneath_rules(programs.iter().chain(&loaders), READ | AccessFs::Execute))?
         .add_rules(path_beneath_rules(libraries, READ))?
@@ -268,7 +278,12 @@ fn named(config: &Config, options: &Options) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+<<<<<<< HEAD
     use std::fs::{File, Permissions};
+=======
+    use crate::config::QueryLog;
+    use std::fs::File;
+>>>>>>> c40afed (A query log: one query of so many as a line of JSON, with its service, site and block)
     use std::io::{self, ErrorKind};
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::fs::{PermissionsExt, symlink};
@@ -305,7 +320,7 @@ mod tests {
     fn a_confined_thread_and_those_that_it_starts_open_and_listen_nowhere_else() {
         let home = tempfile::tempdir().unwrap();
         let path = |name: &str| home.path().join(name);
-        for folder in ["etc/zones", "state", "run"] {
+        for folder in ["etc/zones", "state", "run", "log"] {
             fs::create_dir_all(path(folder)).unwrap();
         }
         fs::write(path("etc/zones/file"), "text").unwrap();
@@ -313,6 +328,7 @@ mod tests {
             zones: path("etc/zones"),
             state: path("state"),
             control: path("run/meridian.sock"),
+            query_log: Some(QueryLog { file: path("log/q.log"), sample: 1, max_size: 1 << 20, keep: 1 }),
             ..Config::default()
         };
         let options = Options { config_path: path("etc/meridian.yaml"), ..Options::default() };
@@ -321,6 +337,9 @@ mod tests {
             assert_eq!(fs::read_to_string(path("etc/zones/file")).unwrap(), "text");
             fs::write(path("state/new"), "text").unwrap();
             fs::rename(path("state/new"), path("state/file")).unwrap();
+            fs::write(path("log/q.log"), "text").unwrap();
+            fs::rename(path("log/q.log"), path("log/q.log.1")).unwrap();
+            fs::remove_file(path("log/q.log.1")).unwrap();
             UnixListener::bind(path("run/meridian.sock")).unwrap();
             fs::remove_file(path("run/meridian.sock")).unwrap();
             TcpStream::connect(before.local_addr().unwrap()).unwrap();

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::nameserver::counters::{Counters, Totals};
 use crate::nameserver::limit::Limiter;
 use crate::nameserver::{Request, Transport, Worker, respond};
+use crate::observe::query_log::{self, Sampler};
 use crate::transport::{self, Responder, tcp, udp};
 
 /// Sockets that are bound and not read yet: the kernel keeps what comes until there is something to answer from.
@@ -76,7 +77,11 @@ impl Listeners {
         self.udp.len() + 1 + self.encrypted.threads()
     }
 
-    pub(super) fn serve(self, published: &Arc<ArcSwap<Published>>) -> Result<Servers, String> {
+    pub(super) fn serve(
+        self,
+        published: &Arc<ArcSwap<Published>>,
+        query_log: Option<query_log::Log>,
+    ) -> Result<Servers, String> {
         let stop = Arc::new(AtomicBool::new(false));
         let (stop_tcp, stopped) = flag::channel(false);
         let mut servers = Servers {
@@ -84,6 +89,8 @@ impl Listeners {
             counters: Vec::new(),
             transports: Vec::new(),
             panics: Arc::default(),
+            rings: query_log,
+            query_log: None,
             stop,
             stop_tcp,
             addresses: self.addresses,
@@ -111,6 +118,8 @@ impl Listeners {
                 error!("TCP is not served: {error}");
             }
         })?;
+        let started = servers.rings.take().map(|log| log.start(super::give_way)).transpose();
+        servers.query_log = started.map_err(|error| format!("no thread: {error}"))?;
         Ok(servers)
     }
 }
@@ -170,6 +179,9 @@ pub(super) struct Servers {
     /// What each thread counts besides answers, by its name.
     transports: Vec<(String, Arc<transport::Counters>)>,
     panics: Arc<AtomicU64>,
+    /// Until every worker has its own.
+    rings: Option<query_log::Log>,
+    query_log: Option<query_log::Running>,
     stop: Arc<AtomicBool>,
     stop_tcp: flag::Sender<bool>,
     addresses: Vec<SocketAddr>,
@@ -189,6 +201,7 @@ impl Servers {
             number,
             worker,
             published: arc_swap::Cache::new(Arc::clone(published)),
+            sampler: self.rings.as_mut().map(query_log::Log::sampler),
             transport,
             now_ms: 0,
             panics: Arc::clone(&self.panics),
@@ -228,6 +241,11 @@ impl Servers {
         totals
     }
 
+    /// What became of sampled queries, where any are.
+    pub(super) fn query_log(&self) -> Option<query_log::Counts> {
+        self.query_log.as_ref().map(query_log::Running::counts)
+    }
+
     /// What each thread counted besides, by its name.
     pub(super) fn transports(&self) -> Vec<(String, Vec<(&'static str, u64)>)> {
         self.transports.iter().map(|(name, counters)| (name.clone(), counters.all().collect())).collect()
@@ -240,6 +258,9 @@ impl Servers {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        if let Some(query_log) = self.query_log.take() {
+            query_log.stop();
+        }
     }
 }
 
@@ -249,6 +270,7 @@ pub(super) struct Answerer {
     number: usize,
     worker: Worker,
     published: arc_swap::Cache<Arc<ArcSwap<Published>>, Arc<Published>>,
+    sampler: Option<Sampler>,
     transport: Transport,
     /// Milliseconds since 1970, as of the last batch.
     now_ms: u64,
@@ -257,13 +279,16 @@ pub(super) struct Answerer {
 
 impl Responder for Answerer {
     fn respond(&mut self, message: &[u8], client: IpAddr, out: &mut [u8]) -> Option<usize> {
-        let Answerer { number, worker, published, transport, now_ms, panics } = self;
+        let Answerer { number, worker, published, sampler, transport, now_ms, panics } = self;
         let Published { snapshot, board, tally } = &**published.load();
         let request = Request { bytes: message, client, transport: *transport, now_ms: *now_ms };
         // Nothing is known to panic. Should a message be found that does, it costs its own answer and no other.
         let answer = AssertUnwindSafe(|| {
             let outcome = respond(worker, &request, snapshot, board, out);
             tally.count(*number, snapshot, &outcome);
+            if let Some(sampler) = sampler {
+                sampler.see(&request, snapshot, board, &outcome);
+            }
             outcome.length()
         });
         catch_unwind(answer).unwrap_or_else(|_| {

@@ -25,7 +25,7 @@ pub struct Counters {
 }
 
 /// Kinds of [`Transport`].
-const TRANSPORTS: usize = 5;
+const TRANSPORTS: usize = Transport::ALL.len();
 
 /// Kinds of [`Deed`](super::limit::Deed).
 const DEEDS: usize = 3;

@@ -69,6 +69,22 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// All of them, in their order.
+    pub const ALL: [Transport; 5] =
+        [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Https, Transport::Quic];
+
+    /// What it is called where it is counted and logged.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Https => "https",
+            Transport::Quic => "quic",
+        }
+    }
+
     /// Whether anybody could have sent it in somebody else's name.
     #[must_use]
     pub fn is_datagram(self) -> bool {

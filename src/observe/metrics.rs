@@ -11,8 +11,8 @@ use super::process::Process;
 use crate::control::{self, Status};
 use crate::health::board::{Share, Verdict};
 use crate::health::tries;
-use crate::nameserver::NoSite;
 use crate::nameserver::limit::Deed;
+use crate::nameserver::{NoSite, Transport};
 use crate::policy::rate_limit::Level;
 use crate::reload::Outcome;
 use crate::wire::message::rcode_name;
@@ -21,9 +21,6 @@ use Kind::{Counter, Gauge, Histogram};
 
 /// From here on zones' serials are left out: a page of a hundred thousand lines helps nobody.
 pub const MOST_SERIALS: usize = 1000;
-
-/// In the order of [`Transport`](crate::nameserver::Transport).
-const TRANSPORTS: [&str; 5] = ["udp", "tcp", "tls", "https", "quic"];
 
 /// RCODEs that are always told, so that each one's first is seen as a step from 0.
 const COMMON_RCODES: [u16; 8] = [0, 1, 2, 3, 4, 5, 6, 9];
@@ -37,6 +34,7 @@ pub fn render(status: &Status<'_>, process: &Process) -> String {
     tell_of_checks(&mut page, status);
     tell_of_threads(&mut page, status);
     tell_of_what_is_served(&mut page, status);
+    tell_of_the_query_log(&mut page, status);
     tell_of_the_process(&mut page, process);
     page.into_text()
 }
@@ -44,8 +42,8 @@ pub fn render(status: &Status<'_>, process: &Process) -> String {
 fn tell_of_queries(page: &mut Page, status: &Status<'_>) {
     let totals = &status.totals;
     let mut family = page.family("meridian_queries_total", Counter, "Messages that came, by transport.");
-    for (transport, count) in TRANSPORTS.iter().zip(totals.queries) {
-        family.sample(&[("transport", transport)], count);
+    for (transport, count) in Transport::ALL.iter().zip(totals.queries) {
+        family.sample(&[("transport", transport.name())], count);
     }
     let help = "Responses that were sent, by RCODE; \"above15\" are BADVERS and BADCOOKIE.";
     let mut family = page.family("meridian_responses_total", Counter, help);
@@ -280,6 +278,16 @@ fn tell_of_what_is_served(page: &mut Page, status: &Status<'_>) {
     }
     let help = "1 while there is no geo database, and rules and the written order of sites decide.";
     page.family("meridian_degraded", Gauge, help).sample(&[], u8::from(status.databases.is_empty()));
+}
+
+fn tell_of_the_query_log(page: &mut Page, status: &Status<'_>) {
+    let counts = status.query_log.unwrap_or_default();
+    page.family("meridian_query_log_lines_total", Counter, "Lines that were written to the query log.")
+        .sample(&[], counts.written);
+    let help = "Sampled queries that are not in the query log: too many at once, or it could not be written.";
+    let mut family = page.family("meridian_query_log_lost_total", Counter, help);
+    family.sample(&[("reason", "full")], counts.lost);
+    family.sample(&[("reason", "unwritten")], counts.unwritten);
 }
 
 /// By the names that every exporter gives them, and so every dashboard asks for.

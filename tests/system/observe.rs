@@ -1,14 +1,16 @@
 //! What the server tells of itself: answers by site, metrics, the query log.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::server::{Home, PATIENCE, Process, Server, ask_tcp, tcp_client};
+use crate::server::{Home, PATIENCE, Process, Server, ask_tcp, ask_udp, tcp_client, udp_client};
 use crate::world::{
     self, FRANKFURT, SYDNEY, WASHINGTON, answer, answer_from, question_from, wait_for_answer,
 };
@@ -315,4 +317,197 @@ fn before_anything_is_served_there_are_no_metrics() {
     let (head, body) = request(metrics_address(&process), "GET /metrics");
     assert!(head.starts_with("HTTP/1.1 503"), "{head}");
     assert_eq!(body, "the server does not answer queries yet\n");
+}
+
+// The query log.
+
+/// With a query log in a folder of its own, where each query is written down.
+fn log_queries(home: &Home, more: &str) {
+    home.write(
+        "meridian.yaml",
+        format!(
+            "listen: \"127.0.0.1:0\"\nworkers: 2\nmetrics: 127.0.0.1:0\nquery_log: {{ file: log/q.log, sample: 1/1{more} }}\n"
+        ),
+    );
+}
+
+/// Lines of a file as they are now; none where there is none.
+fn lines_of(home: &Home, name: &str) -> Vec<Value> {
+    let text = fs::read_to_string(home.path(name)).unwrap_or_default();
+    // The last line may be on its way.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// Until there are so many.
+#[track_caller]
+fn wait_for_lines(server: &Server, name: &str, count: usize) -> Vec<Value> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let lines = lines_of(&server.home, name);
+        if lines.len() >= count {
+            return lines;
+        }
+        assert!(
+            Instant::now() < end,
+            "{lines:?} and never {count} in\n{}",
+            server.process.lines().join("\n")
+        );
+    }
+}
+
+#[test]
+fn what_is_asked_and_answered_is_written_down() {
+    let home = world::home();
+    log_queries(&home, "");
+    home.replace(
+        "zones/sites.yaml",
+        "web: { sites",
+        "web: { rules: [{ subnet: 9.9.9.0/24, deny: true }], sites",
+    );
+    let server = Server::start(home);
+    let ask = |name: &str, rtype: &str, subnet: &str| {
+        ask_udp(server.at, &question_from(name, rtype, subnet).to_wire());
+    };
+    ask("WWW.example.com", "A", "1.1.1.77/32");
+    ask("www.example.com", "A", FRANKFURT);
+    ask("www.example.com", "MX", SYDNEY);
+    ask_tcp(server.at, &world::question(r#"a\"\000\\b\.c.example.com"#, "TYPE65280").to_wire());
+    // A response is never answered, and has no question here.
+    let mut answered = world::question("www.example.com", "A").to_wire();
+    answered[2] |= 0x80;
+    udp_client(server.at).socket.send(&answered).expect("it is sent");
+
+    let mut lines = wait_for_lines(&server, "log/q.log", 5);
+    for line in &mut lines {
+        let line = line.as_object_mut().expect("an object");
+        let time = line.remove("time").expect("a time");
+        let time = time.as_str().expect("a text");
+        assert!(time.starts_with("20") && time.ends_with('Z') && time.len() == 24, "{time}");
+        assert_eq!(line.remove("client"), Some(json!("127.0.0.0/24")));
+    }
+    // Each thread has a ring of its own, so only of one thread the order is known.
+    let mut expected = vec![
+        json!({ "transport": "udp", "subnet": "1.1.1.0/24", "qname": "WWW.example.com.", "qtype": "A",
+            "rcode": "NOERROR", "service": "web", "site": "syd", "scope": 24 }),
+        json!({ "transport": "udp", "subnet": "9.9.9.0/24", "qname": "www.example.com.", "qtype": "A",
+            "rcode": "NOERROR", "service": "web", "no_site": "denied", "scope": 24 }),
+        json!({ "transport": "udp", "subnet": "1.1.1.0/24", "qname": "www.example.com.", "qtype": "MX",
+            "rcode": "NOERROR", "scope": 0 }),
+        json!({ "transport": "tcp", "qname": r#"a\"\000\\b\.c.example.com."#, "qtype": "TYPE65280",
+            "rcode": "NXDOMAIN" }),
+        json!({ "transport": "udp" }),
+    ];
+    lines.sort_by_key(Value::to_string);
+    expected.sort_by_key(Value::to_string);
+    assert_eq!(lines, expected);
+
+    server.wait_for_status("with five lines", |status| status["query_log"]["written"] == 5);
+    let samples = samples(&page(&server));
+    assert_eq!(samples["meridian_query_log_lines_total"], 5.0);
+    assert_eq!(samples["meridian_query_log_lost_total{reason=\"full\"}"], 0.0);
+    let mode = fs::metadata(server.home.path("log/q.log")).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o037, 0, "{mode:o}");
+    server.stop();
+}
+
+#[test]
+fn names_in_the_query_log_are_those_of_the_snapshot_that_answered() {
+    let home = world::home();
+    log_queries(&home, "");
+    let server = Server::start(home);
+    answer_from(&server, "www.example.com", FRANKFURT);
+    server.home.save(
+        "zones/sites.yaml",
+        world::sites(2).replace("fra:", "ber:").replace("[syd, fra, iad]", "[iad, ber, syd]"),
+    );
+    wait_for_answer(&server, &question_from("www.example.com", "A", SYDNEY), "192.0.2.2");
+    answer_from(&server, "www.example.com", FRANKFURT);
+    let home = server.stop();
+    let lines = lines_of(&home, "log/q.log");
+    let sites = |subnet: &str| -> Vec<&str> {
+        lines
+            .iter()
+            .filter(|line| line["subnet"] == subnet)
+            .filter_map(|line| line["site"].as_str())
+            .collect()
+    };
+    let frankfurt: BTreeSet<&str> = sites(FRANKFURT).into_iter().collect();
+    assert_eq!(frankfurt, BTreeSet::from(["fra", "ber"]));
+    assert!(!sites(SYDNEY).is_empty() && sites(SYDNEY).iter().all(|site| *site == "syd"));
+}
+
+#[test]
+fn one_query_of_so_many_is_written_down_and_limited_ones_say_so() {
+    let home = world::home();
+    home.write(
+        "meridian.yaml",
+        "listen: \"127.0.0.1:0\"\nworkers: 1\nquery_log: { file: q.log, sample: 1/10 }\n\
+         answers: { rate_limit: { per_second: 1, burst: 1, slip: 0, dry_run: false }, cookies: false }\n",
+    );
+    let server = Server::start(home);
+    let client = udp_client(server.at);
+    for _ in 0..100 {
+        client.socket.send(&world::question("v.example.com", "TXT").to_wire()).expect("it is sent");
+    }
+    let lines = wait_for_lines(&server, "q.log", 10);
+    let limited = lines.iter().filter(|line| line["limited"] == "dropped" && line["rcode"].is_null()).count();
+    assert!(limited >= 8, "{lines:?}");
+    server.wait_for_status("with all queries", |status| status["counters"]["udp_queries"] == 100);
+    let home = server.stop();
+    assert_eq!(lines_of(&home, "q.log").len(), 10);
+}
+
+#[test]
+fn a_long_query_log_is_exchanged_and_one_that_was_taken_away_is_begun_anew() {
+    let home = world::home();
+    log_queries(&home, ", max_size: 4K, keep: 1");
+    let server = Server::start(home);
+    let ask = || answer(&server, "v.example.com", "TXT");
+    let path = |name: &str| server.home.path(name);
+    let end = Instant::now() + PATIENCE;
+    while !path("log/q.log.1").exists() {
+        ask();
+        assert!(Instant::now() < end, "it is never exchanged");
+    }
+    assert!(fs::metadata(path("log/q.log.1")).expect("it is there").len() <= 4096);
+    assert!(!lines_of(&server.home, "log/q.log.1").is_empty());
+
+    wait_for_lines(&server, "log/q.log", 1);
+    // As logrotate does it, without a word to the server.
+    fs::rename(path("log/q.log"), path("log/taken")).expect("it is there");
+    ask();
+    wait_for_lines(&server, "log/q.log", 1);
+    let home = server.stop();
+    let mut names: Vec<_> = fs::read_dir(home.path("log"))
+        .expect("a folder")
+        .map(|entry| entry.expect("a file").file_name().into_string().expect("a name"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["q.log", "q.log.1", "taken"]);
+}
+
+#[test]
+fn a_full_disk_costs_lines_and_no_answers() {
+    let home = world::home();
+    log_queries(&home, "");
+    // /dev/full is no file that the server is granted.
+    home.replace("meridian.yaml", "workers: 2", "workers: 2\nsandbox: false");
+    fs::create_dir(home.path("log")).expect("a folder is made");
+    symlink("/dev/full", home.path("log/q.log")).expect("a link is made");
+    let server = Server::start(home);
+    let ask = || assert_eq!(answer(&server, "v.example.com", "TXT"), "\"1\"");
+    ask();
+    let line = server.process.wait_for_line("query log");
+    assert!(line.contains("WARN") && line.contains("log/q.log: No space left on device"), "{line}");
+    let mark = server.process.mark();
+    ask();
+    server.wait_for_status("with two lines too many", |status| status["query_log"]["unwritten"] == 2);
+    assert!(!server.process.lines()[mark..].iter().any(|line| line.contains("query log")), "told once");
+
+    fs::remove_file(server.home.path("log/q.log")).expect("it is there");
+    ask();
+    wait_for_lines(&server, "log/q.log", 1);
+    server.process.wait_for_line_after(mark, "is written again; 2 lines are missing");
+    server.stop();
 }
