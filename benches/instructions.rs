@@ -7,11 +7,13 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use meridian::health::board::Board;
 use meridian::nameserver::limit::Limiter;
 use meridian::nameserver::{Request, Transport, Worker, respond};
+use meridian::observe::query_log::{Sampler, ring};
 use meridian::observe::tally::Tally;
 use meridian::reload::Reloader;
 use meridian::snapshot::Snapshot;
@@ -38,6 +40,8 @@ struct Kind {
     has_subnet: bool,
     /// From where the queries come, one each.
     clients: fn(usize) -> Vec<IpAddr>,
+    /// Whether the query log takes one of a hundred.
+    is_logged: bool,
     /// Instructions per query that it may take.
     budget: u64,
 }
@@ -51,6 +55,7 @@ fn kinds() -> Vec<Kind> {
         clients: of_ipv4,
         budget,
         changed: 0,
+        is_logged: false,
     };
     vec![
         kind("steered A, client subnet", "www.example.com.", Rtype::A, true, 3_750),
@@ -83,6 +88,10 @@ fn kinds() -> Vec<Kind> {
         Kind {
             changed: 3,
             ..kind("www with three octets changed", "www.example.com.", Rtype::A, true, 1_270)
+        },
+        Kind {
+            is_logged: true,
+            ..kind("steered A, subnet, query log of 1/100", "www.example.com.", Rtype::A, true, 3_790)
         },
         // An address counts with the blocks around it: those of IPv6 are more, and narrower, so that fewer are left to chance.
         Kind {
@@ -134,7 +143,7 @@ fn shapes() -> String {
     text
 }
 
-fn open() -> (Snapshot, Board) {
+fn open() -> (Snapshot, Arc<Board>) {
     let folder = tempfile::tempdir().expect("a folder");
     for file in ["example.com.yaml", "sites.yaml"] {
         fs::copy(Path::new("zones").join(file), folder.path().join(file)).expect("the sample");
@@ -142,7 +151,7 @@ fn open() -> (Snapshot, Board) {
     fs::write(folder.path().join("shapes.example.zone"), shapes()).expect("a zone");
     let reload = Reloader::new(folder.path(), &[PathBuf::from("geodb")], None).reload(false);
     let (snapshot, layout) = reload.snapshot.unwrap_or_else(|| panic!("{}", reload.findings));
-    (snapshot, Board::new(layout))
+    (snapshot, Arc::new(Board::new(layout)))
 }
 
 /// valgrind counts from its beginning to its end, and writes a sum each time that it ends.
@@ -152,8 +161,9 @@ fn answer_all(
     earlier: usize,
     worker: &mut Worker,
     snapshot: &Snapshot,
-    board: &Board,
+    board: &Arc<Board>,
     tally: &Tally,
+    mut sampler: Option<&mut Sampler>,
 ) {
     let mut out = [0; 1232];
     // A million queries a second, so that the rate limiter counts as it does under load.
@@ -162,6 +172,9 @@ fn answer_all(
         let request = Request { bytes, client: *client, transport: Transport::Udp, now_ms };
         let outcome = respond(worker, black_box(&request), snapshot, board, &mut out);
         tally.count(0, snapshot, black_box(&outcome));
+        if let Some(sampler) = &mut sampler {
+            sampler.see(&request, snapshot, board, &outcome);
+        }
     }
 }
 
@@ -169,6 +182,7 @@ fn play() {
     let (snapshot, board) = open();
     let tally = Tally::new(1, &snapshot, board.layout());
     let mut worker = Worker::with_limiter(Limiter::new(1 << 16, 1).expect("random numbers"));
+    let (mut sampler, _samples) = ring(100, COUNT);
     let mut numbers = world::Numbers::new(5);
     for (index, kind) in kinds().into_iter().enumerate() {
         let queries: Vec<(Vec<u8>, IpAddr)> = (kind.clients)(COUNT)
@@ -187,7 +201,8 @@ fn play() {
                 (bytes, client)
             })
             .collect();
-        answer_all(&queries, index * COUNT, &mut worker, &snapshot, &board, &tally);
+        let sampler = kind.is_logged.then_some(&mut sampler);
+        answer_all(&queries, index * COUNT, &mut worker, &snapshot, &board, &tally, sampler);
     }
 }
 

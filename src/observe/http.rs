@@ -24,7 +24,7 @@ use tracing::{debug, info};
 
 use super::page;
 
-/// Connections at a time, of all listeners; the kernel keeps the next ones waiting.
+/// Connections at a time, of each listener; the kernel keeps the next ones waiting.
 const AT_ONCE: usize = 8;
 /// For a whole connection. Prometheus itself gives up after 10 s.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -53,17 +53,17 @@ struct Pages {
 pub fn serve(slow: &Runtime, listeners: Vec<TcpListener>, ask: Ask) -> io::Result<()> {
     let _entered = slow.enter();
     let pages = Arc::new(Pages { ask, last: Mutex::new(None) });
-    let room = Arc::new(Semaphore::new(AT_ONCE));
     for listener in listeners {
         let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        slow.spawn(accept(listener, Arc::clone(&pages), Arc::clone(&room)));
+        slow.spawn(accept(listener, Arc::clone(&pages)));
         info!("metrics at http://{address}/metrics");
     }
     Ok(())
 }
 
-async fn accept(listener: tokio::net::TcpListener, pages: Arc<Pages>, room: Arc<Semaphore>) {
+async fn accept(listener: tokio::net::TcpListener, pages: Arc<Pages>) {
+    let room = Arc::new(Semaphore::new(AT_ONCE));
     while let Ok(place) = Arc::clone(&room).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {

@@ -3,9 +3,10 @@
 use tokio::io::AsyncWriteExt;
 
 use crate::clients::{
-    Http, LOCALHOST, NAME, ask_quic, ask_stream, connect_from, new_certificate, quic_client, quic_to, start,
-    tls_to, version_query,
+    Http, LOCALHOST, NAME, ask_quic, ask_stream, connect_from, home, new_certificate, quic_client, quic_to,
+    start, start_in, tls_to, version_query,
 };
+use crate::world::{SYDNEY, question_from};
 
 #[tokio::test]
 async fn handshakes_that_fail_are_counted_and_told() {
@@ -45,4 +46,31 @@ async fn handshakes_that_fail_are_counted_and_told() {
         assert!(told.contains(line), "no {line:?} in\n{told}");
     }
     server.server.stop();
+}
+
+/// Each thread that answers has a row of its own in tallies, and a ring of its own for the query log.
+#[tokio::test]
+async fn every_transport_counts_its_answers_by_site_and_writes_them_down() {
+    let (home, root) = home();
+    let listen = home.read("meridian.yaml");
+    home.write("meridian.yaml", listen + "query_log: { file: q.log, sample: 1/1 }\n");
+    let server = start_in(home, root);
+    let mut query = question_from("www.example.com", "A", SYDNEY).to_wire();
+    query[..2].copy_from_slice(&[0, 0]);
+    let mut stream = tls_to(server.tls, &server.root, &["dot"]).await.expect("a handshake");
+    ask_stream(&mut stream, &query).await.expect("a response");
+    let connection = quic_to(server.quic, &server.root).await;
+    ask_quic(&connection, &query).await.expect("a response");
+    let mut http = Http::to(server.https, &server.root, "h2").await;
+    assert_eq!(http.get(&query).await.status, 200);
+
+    let sites = &server.server.status()["services"][0]["sites"];
+    assert_eq!((&sites[0]["site"], &sites[0]["answers"]), (&"syd".into(), &3.into()));
+    let home = server.server.stop();
+    let log = home.read("q.log");
+    for transport in ["tls", "quic", "https"] {
+        let of_transport = |line: &&str| line.contains(&format!("\"transport\":\"{transport}\""));
+        let lines: Vec<&str> = log.lines().filter(of_transport).collect();
+        assert!(matches!(lines[..], [line] if line.contains("\"site\":\"syd\"")), "{transport} in\n{log}");
+    }
 }
