@@ -301,6 +301,28 @@ fn nothing_but_metrics_is_told_and_nobody_holds_the_place_of_others() {
 }
 
 #[test]
+fn a_start_says_so_where_metrics_cannot_be_told() {
+    let home = world::home();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = taken.local_addr().expect("an address");
+    home.write("meridian.yaml", format!("listen: \"127.0.0.1:0\"\nmetrics: [\"127.0.0.1:0\", \"{at}\"]\n"));
+    let ran = home.run(&["serve", "--config", "meridian.yaml"]).expect(1);
+    assert!(
+        ran.stderr.contains(&format!("cannot tell metrics at {at}: Address already in use")),
+        "{}",
+        ran.stderr
+    );
+    home.write("meridian.yaml", "metrics: everywhere\nquery_log: { file: q.log, sample: all }\n");
+    let found = home.run(&["check"]).expect(1).stderr;
+    for text in [
+        "meridian.yaml:1:10: \"everywhere\" is no address with a port",
+        "meridian.yaml:2:35: \"all\" is no part from 1/1 to 1/1000000 such as 1/100",
+    ] {
+        assert!(found.contains(text), "no {text} in\n{found}");
+    }
+}
+
+#[test]
 fn before_anything_is_served_there_are_no_metrics() {
     let home = world::home();
     tell_metrics(&home);
