@@ -77,7 +77,7 @@ impl Default for Config {
     }
 }
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "listen",
     "zones",
     "geodb",

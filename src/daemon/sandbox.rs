@@ -278,12 +278,8 @@ fn named(config: &Config, options: &Options) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-<<<<<<< HEAD
-    use std::fs::{File, Permissions};
-=======
     use crate::config::QueryLog;
-    use std::fs::File;
->>>>>>> c40afed (A query log: one query of so many as a line of JSON, with its service, site and block)
+    use std::fs::{File, Permissions};
     use std::io::{self, ErrorKind};
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::fs::{PermissionsExt, symlink};

@@ -8,9 +8,6 @@ use crate::site::CheckKind;
 /// Milliseconds up to which attempts are told apart by how long they took.
 pub const BOUNDS: [u64; 11] = [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000];
 
-/// Kinds of checks, by name.
-pub const KINDS: [&str; 3] = ["tcp", "http", "https"];
-
 /// What may become of an attempt, by name: good; bad; not even made, for want of something of our own.
 pub const RESULTS: [&str; 3] = ["success", "failure", "local_trouble"];
 
@@ -25,23 +22,18 @@ pub struct OfKind {
     pub in_all: Duration,
 }
 
-/// All attempts since the start, in the order of [`KINDS`].
+/// All attempts since the start, in the order of [`CheckKind::NAMES`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tries(pub [OfKind; KINDS.len()]);
+pub struct Tries(pub [OfKind; CheckKind::NAMES.len()]);
 
 impl Tries {
     pub(super) fn register(&mut self, kind: &CheckKind, attempt: &Attempt, took: Duration) {
-        let kind = match kind {
-            CheckKind::Tcp => 0,
-            CheckKind::Http(_) => 1,
-            CheckKind::Https(..) => 2,
-        };
         let result = match attempt {
             Attempt::Success => 0,
             Attempt::Failure(_) => 1,
             Attempt::LocalTrouble(_) => 2,
         };
-        let of_kind = &mut self.0[kind];
+        let of_kind = &mut self.0[kind.number()];
         of_kind.results[result] += 1;
         of_kind.took[BOUNDS.partition_point(|&bound| Duration::from_millis(bound) < took)] += 1;
         of_kind.in_all += took;

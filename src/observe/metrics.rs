@@ -15,6 +15,7 @@ use crate::nameserver::limit::Deed;
 use crate::nameserver::{NoSite, Transport};
 use crate::policy::rate_limit::Level;
 use crate::reload::Outcome;
+use crate::site::checks::CheckKind;
 use crate::wire::message::rcode_name;
 
 use Kind::{Counter, Gauge, Histogram};
@@ -156,7 +157,7 @@ fn tell_of_verdicts(page: &mut Page, status: &Status<'_>) {
 }
 
 fn tell_of_checks(page: &mut Page, status: &Status<'_>) {
-    let kinds = || tries::KINDS.iter().zip(&status.tries.0);
+    let kinds = || CheckKind::NAMES.iter().zip(&status.tries.0);
     let help =
         "Attempts of checks, by kind and by what became of them; local_trouble is none of the site's fault.";
     let mut family = page.family("meridian_check_attempts_total", Counter, help);

@@ -129,7 +129,13 @@ impl CheckKind {
     /// What users call it.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        let index = match self {
+        CheckKind::NAMES[self.number()]
+    }
+
+    /// Its place in [`NAMES`](CheckKind::NAMES).
+    #[must_use]
+    pub fn number(&self) -> usize {
+        match self {
             CheckKind::Tcp => 0,
             CheckKind::Http(_) => 1,
             CheckKind::Https(..) => 2,
@@ -137,8 +143,7 @@ impl CheckKind {
             CheckKind::Icmp => 4,
             CheckKind::Exec(_) => 5,
             CheckKind::File(_) => 6,
-        };
-        CheckKind::NAMES[index]
+        }
     }
 }
 

@@ -150,7 +150,8 @@ impl Sample {
             limited: None,
         };
         // Read once more, for few are sampled and the answer keeps nothing that it does not need.
-        if let Some(query) = Query::read(request.bytes, sought) {
+        if !Query::is_none(request.bytes) {
+            let query = Query::read(request.bytes, sought);
             if let Some(question) = query.question {
                 let name = &request.bytes[HEADER_LENGTH..HEADER_LENGTH + question.name_length];
                 sample.qname[..name.len()].copy_from_slice(name);
