@@ -37,8 +37,9 @@ use file::File;
 
 /// Entries of a ring, at some 350 octets each.
 const ENTRIES: usize = 4096;
-/// How often rings are emptied.
+/// How often rings are emptied; and how soon again where one was a quarter full, so that it does not run over.
 const EVERY: Duration = Duration::from_millis(50);
+const SOON: Duration = Duration::from_millis(1);
 
 /// A query, and what became of it.
 #[derive(Debug)]
@@ -208,14 +209,17 @@ fn block_of_subnet(subnet: &ClientSubnet) -> Option<IpNetwork> {
 }
 
 impl Samples {
-    /// Everything that is there, oldest first.
-    fn empty_into(&mut self, mut write: impl FnMut(&Sample, Option<&Board>)) {
+    /// Everything that is there, oldest first; gives how many there were.
+    fn empty_into(&mut self, mut write: impl FnMut(&Sample, Option<&Board>)) -> usize {
+        let mut count = 0;
         while let Ok(mut sample) = self.samples.pop() {
             if let Some(board) = sample.board.take() {
                 self.board = Some(board);
             }
             write(&sample, self.board.as_deref());
+            count += 1;
         }
+        count
     }
 }
 
@@ -276,14 +280,18 @@ impl Log {
             loop {
                 // What was put into rings before it was told to stop is written.
                 let is_last = told.load(Ordering::Acquire);
+                let mut most = 0;
                 for ring in &mut rings {
-                    ring.empty_into(|sample, board| file.push(|line| line::write(line, sample, board)));
+                    let write = |sample: &Sample, board: Option<&Board>| {
+                        file.push(|line| line::write(line, sample, board));
+                    };
+                    most = most.max(ring.empty_into(write));
                 }
                 file.flush();
                 if is_last {
                     return;
                 }
-                thread::park_timeout(EVERY);
+                thread::park_timeout(if most >= ENTRIES / 4 { SOON } else { EVERY });
             }
         })?;
         Ok(Running { lost, file: counts, stop, thread })
