@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch as flag;
 use tracing::{error, info, warn};
 
-use super::Published;
+use super::published::Published;
 use super::servers::Servers;
 use super::systemd::Passed;
 use crate::config::Listener;

@@ -37,20 +37,21 @@ use crate::config::{Config, Listener};
 use crate::control::{self, Command, LastReload, Reply};
 use crate::finding::{Findings, Severity};
 use crate::health::Health;
-use crate::health::board::{Board, Layout};
+use crate::health::board::Layout;
 use crate::observe::process::Process;
 use crate::observe::query_log::Log;
-use crate::observe::tally::{Kept, OfService, Tally};
 use crate::observe::{self, metrics};
 use crate::policy::cookie::Secrets;
 use crate::reload::{Outcome, Reload, Reloader, in_one_line, watch};
 use crate::snapshot::Snapshot;
 
 mod encrypted;
+mod published;
 mod sandbox;
 mod servers;
 mod systemd;
 
+use published::{Published, Retired};
 use servers::{Listeners, Servers};
 use systemd::{Manager, Passed};
 
@@ -64,13 +65,6 @@ pub struct Options {
     pub config_path: PathBuf,
     /// Refuse to start with any error in zones, sites, geo databases or expectations.
     pub strict: bool,
-}
-
-/// A snapshot, its board and its tally, which are swapped together: slots of one mean nothing in another.
-struct Published {
-    snapshot: Snapshot,
-    board: Arc<Board>,
-    tally: Tally,
 }
 
 /// What main waits for.
@@ -135,8 +129,7 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
         is_confined,
         next: None,
         put_off: VecDeque::new(),
-        retired: Vec::new(),
-        kept: Kept::default(),
+        retired: Retired::default(),
         workers,
         started,
         process,
@@ -207,10 +200,7 @@ struct Main {
     next: Option<Next>,
     /// Reloads that were asked for since.
     put_off: VecDeque<Event>,
-    /// Snapshots that a thread may still read. They are let go of here: freeing one takes longer than a query may.
-    retired: Vec<Arc<Published>>,
-    /// What was answered from those that are gone.
-    kept: Kept,
+    retired: Retired,
     /// Threads that answer.
     workers: usize,
     started: Instant,
@@ -270,7 +260,7 @@ impl Main {
             let event = match received.recv_timeout(TIDY) {
                 Ok(event) => event,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.tidy_up();
+                    self.retired.tidy_up();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -298,36 +288,12 @@ impl Main {
                 event if self.next.is_some() => self.put_off.push_back(event),
                 event => self.obey(event),
             }
-            self.tidy_up();
+            self.retired.tidy_up();
         }
     }
 
     fn put_together(&self, snapshot: Snapshot, layout: Layout) -> Published {
-        let tally = Tally::new(self.workers, &snapshot, &layout);
-        Published { snapshot, board: self.health.adopt(layout), tally }
-    }
-
-    fn tidy_up(&mut self) {
-        let retired = std::mem::take(&mut self.retired).into_iter();
-        // To be its only owner is to see all that was counted in it.
-        let still_read = retired.filter_map(|published| {
-            let Published { snapshot, board, tally } = match Arc::try_unwrap(published) {
-                Ok(published) => published,
-                Err(still_read) => return Some(still_read),
-            };
-            self.kept.add(&tally, &snapshot, board.layout());
-            None
-        });
-        self.retired = still_read.collect();
-    }
-
-    /// Answers so far, by service of the snapshot that is served.
-    fn answers(&self, live: &Published) -> Vec<OfService> {
-        let mut retired = Kept::default();
-        for Published { snapshot, board, tally } in self.retired.iter().map(|published| &**published) {
-            retired.add(tally, snapshot, board.layout());
-        }
-        live.tally.totals(&live.snapshot, live.board.layout(), &[&self.kept, &retired])
+        Published::new(snapshot, self.health.adopt(layout), self.workers)
     }
 
     fn obey(&mut self, event: Event) {
@@ -529,7 +495,7 @@ impl Main {
             databases: self.reloader.about(),
             totals: servers.totals(),
             query_log: servers.query_log(),
-            answers: self.answers(&published),
+            answers: self.retired.answers(&published),
             panics: servers.panics(),
             transports: servers.transports(),
             reloads: self.reloads.counts,

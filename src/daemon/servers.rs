@@ -15,8 +15,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch as flag;
 use tracing::{error, warn};
 
-use super::Published;
 use super::encrypted::Encrypted;
+use super::published::Published;
 use super::systemd::Passed;
 use crate::config::Config;
 use crate::nameserver::counters::{Counters, Totals};
