@@ -4,7 +4,7 @@
 //! Landlock or systemd's tools is skipped with a word where they are not.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -22,7 +22,9 @@ mod server;
 #[path = "support/sockets.rs"]
 mod sockets;
 
-use server::{ANSWER_TIME, Home, PATIENCE, Process, Server, ask_tcp, ask_udp, in_words, udp_client};
+use server::{
+    ANSWER_TIME, Home, PATIENCE, Process, Server, ask_tcp, ask_udp, in_words, tcp_client, udp_client,
+};
 use sockets::{bind, with_sockets};
 
 const SERVE: [&str; 3] = ["serve", "--config", "meridian.yaml"];
@@ -414,9 +416,16 @@ fn root_is_given_up_once_sockets_are_bound() {
     };
     let home = home();
     fs::set_permissions(home.path(""), fs::Permissions::from_mode(0o755)).unwrap();
-    // A port that only root, or CAP_NET_BIND_SERVICE, may bind.
-    let port = (600..1024).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port");
-    home.write("meridian.yaml", format!("listen: \"127.0.0.1:{port}\"\nworkers: 2\nuser: nobody\n"));
+    // Ports that only root, or CAP_NET_BIND_SERVICE, may bind.
+    let free = (600..1024).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    let [port, for_metrics] = free.take(2).collect::<Vec<u16>>()[..] else { panic!("no free ports") };
+    home.write(
+        "meridian.yaml",
+        format!(
+            "listen: \"127.0.0.1:{port}\"\nworkers: 2\nuser: nobody\nmetrics: 127.0.0.1:{for_metrics}\n\
+             query_log: {{ file: log/q.log, sample: 1/1 }}\n"
+        ),
+    );
     let server = Server::start(home);
     server.process.wait_for_line("runs as nobody");
     assert!(!server.process.lines().iter().any(|line| line.contains("runs as root")));
@@ -439,7 +448,17 @@ fn root_is_given_up_once_sockets_are_bound() {
     server.home.save("zones/example.com.yaml", zone("192.0.2.2"));
     expect_answer(server.at, "192.0.2.2");
     server.tell(&["reload"]).expect(0);
-    for file in ["run", "run/serials", "run/meridian.sock"] {
+    server.wait_for_status("with a line", |status| status["query_log"]["written"].as_u64() > Some(0));
+    // What the process may not look into any more, it was given before.
+    let mut stream = tcp_client(([127, 0, 0, 1], for_metrics).into());
+    stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    assert!(
+        page.contains("\nprocess_resident_memory_bytes ") && page.contains("\nprocess_open_fds "),
+        "{page}"
+    );
+    for file in ["run", "run/serials", "run/meridian.sock", "log", "log/q.log"] {
         assert_eq!(fs::metadata(server.home.path(file)).unwrap().uid(), nobody.uid.as_raw(), "{file}");
     }
     let socket = server.home.path("run/meridian.sock");
