@@ -40,6 +40,7 @@ pub mod observe;
 mod parallel;
 pub mod policy;
 pub mod reload;
+mod replace;
 pub mod site;
 pub mod snapshot;
 pub mod stamp;

@@ -323,7 +323,9 @@ impl Node {
     }
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// `500ms`, `5s`, `2m`, `1h`, `1d`; none for nothing, and for no time at all.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let number: f64 = text[..digits].parse().ok()?;
     let unit = match text[digits..].trim() {
@@ -331,6 +333,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
         "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
+        "d" => 86_400.0,
         _ => return None,
     };
     Duration::try_from_secs_f64(number * unit).ok().filter(|duration| !duration.is_zero())

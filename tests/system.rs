@@ -17,6 +17,8 @@ mod noise;
 mod observe;
 #[path = "system/odd_packets.rs"]
 mod odd_packets;
+#[path = "system/operate.rs"]
+mod operate;
 #[path = "support/packet.rs"]
 mod packet;
 #[path = "system/packets.rs"]

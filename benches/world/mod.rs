@@ -5,10 +5,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use meridian::finding::{At, Findings, Source};
 use meridian::geo::{Coordinates, Country, Databases};
-use meridian::site::{AllDown, MinUp, Rule, RuleAction, Service, Site, SiteRrset};
+use meridian::site::{AllDown, Guards, MinUp, Rule, RuleAction, Service, Site, SiteRrset};
 use meridian::wire::Rtype;
 
 /// A full city database if `MERIDIAN_CITY_DB` names its files (separated by colons), else what is shipped.
@@ -94,6 +95,8 @@ pub(crate) fn service(name: &str, sites: Vec<Arc<Site>>) -> Service {
         all_down: AllDown::Preferred,
         same_site: false,
         min_up: MinUp::of_both(1),
+        guards: Guards::default(),
+        slow_start: Duration::ZERO,
         at: nowhere(),
     }
 }

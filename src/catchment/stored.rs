@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::Catchments;
 use crate::geo::read::About;
+use crate::replace::replace;
 use crate::site::Service;
 use crate::stamp::Stamp;
 
@@ -115,14 +116,9 @@ impl Store {
     }
 }
 
-/// By a rename, so that a crash leaves the old or the new.
 fn write(path: &Path, stored: &Stored) -> io::Result<()> {
     let body = postcard::to_stdvec(stored).map_err(io::Error::other)?;
-    let octets = [MAGIC, &digest_of(&*body)?.to_le_bytes(), &body].concat();
-    let temporary = path.with_extension("new");
-    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-    fs::write(&temporary, octets)?;
-    fs::rename(&temporary, path)
+    replace(path, &[MAGIC, &digest_of(&*body)?.to_le_bytes(), &body].concat())
 }
 
 /// Databases that nobody looked into, for their tables were at hand.

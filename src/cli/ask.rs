@@ -1,7 +1,8 @@
 //! `meridian status` and `meridian reload`: a word with a running server.
 
 use std::fmt::{self, Write};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,10 +12,11 @@ use serde_json::Value;
 use super::Places;
 use crate::control::{self, Command};
 use crate::finding::printable;
+use crate::health::overrides::in_words;
 
 /// Where the server is.
 #[derive(Debug, Args)]
-struct Server {
+pub(super) struct Server {
     /// The configuration that names the control socket.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -23,7 +25,7 @@ struct Server {
     control: Option<PathBuf>,
     /// For programs.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Tell how the running server is: zones, sites, checks, counters.
@@ -48,21 +50,28 @@ pub(super) struct Reload {
 }
 
 impl Server {
-    fn tell(&self, command: Command) -> Result<Value, ExitCode> {
-        let path = match &self.control {
+    pub(super) fn tell(&self, command: &Command) -> Result<Value, ExitCode> {
+        let path = self.path()?;
+        control::tell(&path, command).map_err(|error| no_server(&path, &error))
+    }
+
+    pub(super) fn path(&self) -> Result<PathBuf, ExitCode> {
+        Ok(match &self.control {
             Some(path) => path.clone(),
             None => Places { config: self.config.clone(), zones: None, geodb: Vec::new() }.config()?.control,
-        };
-        control::tell(&path, command).map_err(|error| {
-            eprintln!("{}: {error}; is a server running?", path.display());
-            ExitCode::from(5)
         })
     }
 }
 
+/// None that answers.
+pub(super) fn no_server(path: &Path, error: &io::Error) -> ExitCode {
+    eprintln!("{}: {error}; is a server running?", path.display());
+    ExitCode::from(5)
+}
+
 impl Status {
     pub(super) fn run(self) -> ExitCode {
-        let status = match self.server.tell(Command::Status) {
+        let status = match self.server.tell(&Command::Status) {
             Ok(status) => status,
             Err(code) => return code,
         };
@@ -75,7 +84,7 @@ impl Status {
 
 impl Reload {
     pub(super) fn run(self) -> ExitCode {
-        let reply = match self.server.tell(Command::Reload { force: self.force }) {
+        let reply = match self.server.tell(&Command::Reload { force: self.force }) {
             Ok(reply) => reply,
             Err(code) => return code,
         };
@@ -91,11 +100,11 @@ impl Reload {
 }
 
 /// Without what a terminal would act on: files and servers of others have a say in it.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     printable(value.as_str().unwrap_or(&value.to_string()))
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
@@ -145,7 +154,7 @@ fn write_status(out: &mut String, status: &Value) -> fmt::Result {
         let checked = if service["checked"] == true { "" } else { " (not checked)" };
         writeln!(out, "  {}{checked}", text(&service["name"]))?;
         for site in list(&service["sites"]) {
-            writeln!(
+            write!(
                 out,
                 "    {:20} {} of {} addresses up, {} answers",
                 text(&site["site"]),
@@ -153,8 +162,18 @@ fn write_status(out: &mut String, status: &Value) -> fmt::Result {
                 site["addresses"],
                 site["answers"]
             )?;
+            match site["share"].as_f64() {
+                Some(0.0) => write!(out, ", drained")?,
+                Some(share) if share < 1.0 => write!(out, ", takes {:.0}% of its clients", share * 100.0)?,
+                _ => {}
+            }
+            if !site["held"].is_null() {
+                write!(out, ", held ({})", text(&site["held"]))?;
+            }
+            writeln!(out)?;
         }
     }
+    write_overrides(out, status)?;
     if !list(&status["checks"]).is_empty() {
         writeln!(out, "\nchecks")?;
     }
@@ -205,6 +224,38 @@ fn write_status(out: &mut String, status: &Value) -> fmt::Result {
         writeln!(out, "\nfound then")?;
         write_findings(out, status)?;
     }
+    if !list(&status["events"]).is_empty() {
+        writeln!(out, "\nwhat happened last")?;
+    }
+    for event in list(&status["events"]) {
+        writeln!(out, "  {:>12}  {}", ago(&event["at"]), text(&event["text"]))?;
+    }
+    Ok(())
+}
+
+/// What operators said, and whether the server knows itself to be cut off.
+fn write_overrides(out: &mut String, status: &Value) -> fmt::Result {
+    match status["isolated"].as_bool() {
+        Some(true) => writeln!(out, "\nevery canary fails: the fault is here, and no site leaves")?,
+        Some(false) => writeln!(out, "\nthe canaries are well")?,
+        None => {}
+    }
+    if !list(&status["overrides"]).is_empty() {
+        writeln!(out, "\noverrides")?;
+    }
+    for standing in list(&status["overrides"]) {
+        let service = standing["service"].as_str().map_or("every service".to_owned(), printable);
+        let until = match standing["until"].as_u64().zip(now()) {
+            Some((until, now)) => format!("for {} more", in_words(1000 * until.saturating_sub(now))),
+            None => "until it is taken back".to_owned(),
+        };
+        write!(out, "  {:20} {:12} in {service}, {until}", text(&standing["site"]), text(&standing["what"]))?;
+        write!(out, ", by {}", text(&standing["by"]))?;
+        match text(&standing["reason"]) {
+            reason if reason.is_empty() => writeln!(out)?,
+            reason => writeln!(out, ": {reason}")?,
+        }
+    }
     Ok(())
 }
 
@@ -231,9 +282,13 @@ fn write_connections(out: &mut String, transports: &Value) -> fmt::Result {
     Ok(())
 }
 
+/// Seconds since 1970.
+fn now() -> Option<u64> {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|time| time.as_secs())
+}
+
 fn seconds_since(epoch: &Value) -> Option<u64> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
-    now.checked_sub(epoch.as_u64()?)
+    now()?.checked_sub(epoch.as_u64()?)
 }
 
 fn age(epoch: &Value) -> String {

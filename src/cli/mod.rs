@@ -1,7 +1,7 @@
 //! The command line: one file per command.
 //!
-//! Exit: 0 good; 1 findings, or a reload that kept some old; 2 wrong usage; 3 a reload that took nothing; 5 no server, or none
-//! that answers.
+//! Exit: 0 good; 1 findings, or a reload that kept some old; 2 wrong usage; 3 a reload that took nothing; 4 an order that goes too
+//! far; 5 no server, or none that answers.
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -19,6 +19,7 @@ mod check;
 mod demo_sites;
 mod explain;
 mod import;
+mod operate;
 mod serve;
 
 /// Authoritative DNS that answers with the nearest healthy site.
@@ -37,6 +38,11 @@ enum Command {
     Import(import::Import),
     Status(ask::Status),
     Reload(ask::Reload),
+    Drain(operate::Drain),
+    Undrain(operate::Undrain),
+    Force(operate::Force),
+    Unforce(operate::Unforce),
+    Watch(operate::Watch),
     DemoSites(demo_sites::DemoSites),
 }
 
@@ -88,14 +94,19 @@ pub fn run() -> ExitCode {
         Command::Import(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Reload(command) => command.run(),
+        Command::Drain(command) => command.run(),
+        Command::Undrain(command) => command.run(),
+        Command::Force(command) => command.run(),
+        Command::Unforce(command) => command.run(),
+        Command::Watch(command) => command.run(),
         Command::DemoSites(command) => command.run(),
     }
 }
 
-/// Writes to standard output. Whoever reads it may have seen enough (`| head`): that is no mistake.
-fn print(text: &str) {
+/// Writes to standard output. Whoever reads it may have seen enough (`| head`): that is no mistake, and false.
+fn print(text: &str) -> bool {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
 }
 
 /// Standard error, whether or not anybody reads it: a log that cannot be written is no reason for a check or a

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::finding::{Findings, Source};
+use crate::health::Canary;
 use crate::policy;
 use crate::policy::read::Written;
+use crate::site::read::read_canaries;
 use crate::yaml::{self, Content, Node};
 use crate::zone::compile::LONGEST_RRSET;
 use crate::zone::master::read_text;
@@ -50,6 +52,8 @@ pub struct Config {
     pub metrics: Vec<SocketAddr>,
     /// Which queries are written down, if any are.
     pub query_log: Option<QueryLog>,
+    /// Addresses beside all sites: when none of them answers, the fault is here.
+    pub canaries: Vec<Canary>,
     /// What responses are like in general. It takes effect with a reload; all else does at the next start.
     pub answers: Written,
 }
@@ -72,12 +76,13 @@ impl Default for Config {
             largest_rrset: LONGEST_RRSET,
             metrics: Vec::new(),
             query_log: None,
+            canaries: Vec::new(),
             answers: Written::default(),
         }
     }
 }
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "listen",
     "zones",
     "geodb",
@@ -90,6 +95,7 @@ const KEYS: [&str; 14] = [
     "sandbox",
     "readable",
     "executable",
+    "canaries",
     "metrics",
     "query_log",
 ];
@@ -188,6 +194,9 @@ impl Config {
         }
         config.query_log =
             mapping.get("query_log").and_then(|node| observe::read_query_log(node, folder, findings));
+        if let Some(node) = mapping.get("canaries") {
+            config.canaries = read_canaries(node, findings);
+        }
         if let Some(node) = mapping.get("answers") {
             config.answers = policy::read::read(node, folder, findings);
         }

@@ -1,38 +1,31 @@
-//! The control socket: one JSON line in, one JSON line out. Whoever may open the socket may command the server, so the file
-//! belongs to its user alone.
+//! The control socket: one JSON line in, one JSON line out; of who watches, a line for each thing that happens. Whoever may open
+//! the socket may command the server, so the file belongs to its user alone.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Runtime;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::config::Config;
 use crate::daemon::Event;
 use crate::finding::{Findings, Severity};
-use crate::geo::read::About;
-use crate::health;
-use crate::health::board::{Board, Share};
-use crate::health::tries::Tries;
-use crate::nameserver::counters::Totals;
-use crate::nameserver::limit::Deed;
-use crate::nameserver::{NoSite, Transport};
-use crate::observe::query_log;
-use crate::observe::tally::OfService;
-use crate::policy::rate_limit::Level;
-use crate::reload::{Outcome, ZoneStatus};
-use crate::site::Service;
-use crate::snapshot::Snapshot;
+use crate::health::overrides::Refusal;
+use crate::reload::Outcome;
+
+mod command;
+mod status;
+
+pub use command::Command;
+pub use status::{Status, event_as_json, state_of, status_reply};
 
 /// Of one command.
 const LONGEST_LINE: u64 = 64 << 10;
@@ -40,18 +33,6 @@ const LONGEST_LINE: u64 = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For a reload, which may have to wait for others, a large database and the first round of new checks.
 const PATIENCE_WITH_RELOADS: Duration = Duration::from_secs(600);
-
-/// What a running server can be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// How are you?
-    Status,
-    /// Read everything again.
-    Reload {
-        /// Let go of what is gone.
-        force: bool,
-    },
-}
 
 /// What it answers.
 pub type Reply = Value;
@@ -76,27 +57,6 @@ pub struct Control {
 impl Drop for Control {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-impl Command {
-    fn to_line(self) -> String {
-        match self {
-            Command::Status => json!({ "command": "status" }),
-            Command::Reload { force } => json!({ "command": "reload", "force": force }),
-        }
-        .to_string()
-    }
-
-    fn from_line(line: &str) -> Result<Command, String> {
-        let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
-        match value.get("command").and_then(Value::as_str) {
-            Some("status") => Ok(Command::Status),
-            Some("reload") => {
-                Ok(Command::Reload { force: value.get("force").and_then(Value::as_bool).unwrap_or(false) })
-            }
-            _ => Err("known commands: status, reload".to_owned()),
-        }
     }
 }
 
@@ -136,6 +96,8 @@ pub fn listen(slow: &Runtime, path: &Path, events: Sender<Event>) -> Result<Cont
 }
 
 async fn converse(stream: tokio::net::UnixStream, events: Sender<Event>) {
+    // The kernel knows who it is; what they call themselves stands before it.
+    let uid = stream.peer_cred().map(|peer| peer.uid());
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     let mut reader = tokio::io::BufReader::new(reader.take(LONGEST_LINE));
@@ -144,7 +106,12 @@ async fn converse(stream: tokio::net::UnixStream, events: Sender<Event>) {
     }
     let reply = match Command::from_line(&line) {
         Err(error) => error_reply(&error),
-        Ok(command) => {
+        Ok(Command::Watch) => return watch(reader, writer, &events).await,
+        Ok(mut command) => {
+            if let (Command::Order(order), Ok(uid)) = (&mut command, uid) {
+                let name = if order.by.is_empty() { String::new() } else { format!("{}, ", order.by) };
+                order.by = format!("{name}uid {uid}");
+            }
             let (sender, receiver) = oneshot::channel();
             let sent = events.send(Event::Command(command, sender)).is_ok();
             match receiver.await {
@@ -156,15 +123,43 @@ async fn converse(stream: tokio::net::UnixStream, events: Sender<Event>) {
     let _ = timeout(PATIENCE, writer.write_all(format!("{reply}\n").as_bytes())).await;
 }
 
+/// Tells what happens, a line each, until who watches hangs up.
+async fn watch(
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    events: &Sender<Event>,
+) {
+    let (sender, receiver) = oneshot::channel();
+    let _ = events.send(Event::Watch(sender));
+    let Ok(mut happening) = receiver.await else { return };
+    let mut ignored = [0; 64];
+    loop {
+        let line = tokio::select! {
+            event = happening.recv() => match event {
+                Ok(event) => event_as_json(&event),
+                Err(RecvError::Lagged(missed)) => json!({ "missed": missed }),
+                Err(RecvError::Closed) => return,
+            },
+            read = reader.read(&mut ignored) => match read {
+                Ok(1..) => continue,
+                _ => return,
+            },
+        };
+        if !matches!(timeout(PATIENCE, writer.write_all(format!("{line}\n").as_bytes())).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
 /// Tells a running server something, and waits for what it says.
 ///
 /// # Errors
 /// When there is none, or it does not answer in time; what the server itself calls an error.
-pub fn tell(path: &Path, command: Command) -> io::Result<Reply> {
+pub fn tell(path: &Path, command: &Command) -> io::Result<Reply> {
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(match command {
-        Command::Status => PATIENCE,
         Command::Reload { .. } => PATIENCE_WITH_RELOADS,
+        _ => PATIENCE,
     }))?;
     writeln!(stream, "{}", command.to_line())?;
     let mut line = String::new();
@@ -182,10 +177,35 @@ pub fn tell(path: &Path, command: Command) -> io::Result<Reply> {
     }
 }
 
+/// Hands on what happens at a running server, a line of JSON each, until `each` has enough of it.
+///
+/// # Errors
+/// When there is none, or it stops.
+pub fn follow(path: &Path, mut each: impl FnMut(&Value) -> bool) -> io::Result<()> {
+    let mut stream = UnixStream::connect(path)?;
+    writeln!(stream, "{}", Command::Watch.to_line())?;
+    for line in BufReader::new(stream).lines() {
+        if !each(&serde_json::from_str(&line?).map_err(io::Error::other)?) {
+            return Ok(());
+        }
+    }
+    Err(io::Error::other("it stopped"))
+}
+
 /// Why a command was not obeyed.
 #[must_use]
 pub fn error_reply(text: &str) -> Reply {
     json!({ "error": text })
+}
+
+/// What an operator's order came to.
+#[must_use]
+pub fn order_reply(done: Result<Vec<String>, Refusal>) -> Reply {
+    match done {
+        Ok(done) => json!({ "done": done }),
+        Err(Refusal::Wrong(text)) => json!({ "wrong": text }),
+        Err(Refusal::TooMuch(text)) => json!({ "refused": text }),
+    }
 }
 
 /// How a reload went.
@@ -225,185 +245,4 @@ pub fn findings_as_json(findings: &Findings) -> Value {
             })
         })
         .collect()
-}
-
-/// All that `status` is made of.
-pub struct Status<'a> {
-    /// Since the start.
-    pub uptime: Duration,
-    /// What is served.
-    pub snapshot: &'a Snapshot,
-    /// And how its sites are.
-    pub board: &'a Board,
-    /// The snapshot's services, in its order.
-    pub services: &'a [Arc<Service>],
-    /// Its zones.
-    pub zones: Vec<ZoneStatus>,
-    /// What is checked.
-    pub checks: Vec<health::Status>,
-    /// What became of all attempts.
-    pub tries: Tries,
-    /// The geo databases.
-    pub databases: &'a [About],
-    /// What was counted.
-    pub totals: Totals,
-    /// Answers by service, in the snapshot's order.
-    pub answers: Vec<OfService>,
-    /// What became of sampled queries, where any are.
-    pub query_log: Option<query_log::Counts>,
-    /// Messages that cost their own answer.
-    pub panics: u64,
-    /// What each thread that listens counted besides, by its name.
-    pub transports: Vec<(String, Vec<(&'static str, u64)>)>,
-    /// Reloads since the start, by outcome.
-    pub reloads: [u64; 4],
-    /// The last of them.
-    pub last_reload: Option<&'a LastReload>,
-    /// When the snapshot was taken over.
-    pub taken_over: SystemTime,
-    /// Of the last reload.
-    pub findings: &'a Findings,
-    /// Where it listens.
-    pub listen: &'a [SocketAddr],
-    /// What it was told.
-    pub config: &'a Config,
-}
-
-/// How the server is.
-#[must_use]
-pub fn status_reply(status: &Status<'_>) -> Reply {
-    let totals = status.totals;
-    let size = status.snapshot.catchments().size();
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "pid": std::process::id(),
-        "uptime_seconds": status.uptime.as_secs(),
-        "listen": status.listen.iter().map(SocketAddr::to_string).collect::<Vec<_>>(),
-        "zones_folder": status.config.zones.display().to_string(),
-        "snapshot": status.snapshot.number(),
-        "zones": status.zones.iter().map(zone_as_json).collect::<Vec<_>>(),
-        "services": status.snapshot.services().iter().enumerate()
-            .map(|(index, _)| service_as_json(status, index)).collect::<Vec<_>>(),
-        "checks": status.checks.iter().map(check_as_json).collect::<Vec<_>>(),
-        "geodb": status.databases.iter().map(|about| json!({
-            "file": about.path.display().to_string(),
-            "kind": about.kind,
-            "build_epoch": about.build_epoch,
-        })).collect::<Vec<_>>(),
-        "degraded": status.databases.is_empty(),
-        "catchments": {
-            "ipv4_ranges": size.v4_ranges,
-            "ipv6_ranges": size.v6_ranges,
-            "rankings": size.rankings,
-            "octets": size.octets,
-        },
-        "counters": {
-            "udp_queries": totals.queries[Transport::Udp as usize],
-            "tcp_queries": totals.queries[Transport::Tcp as usize],
-            "tls_queries": totals.queries[Transport::Tls as usize],
-            "https_queries": totals.queries[Transport::Https as usize],
-            "quic_queries": totals.queries[Transport::Quic as usize],
-            "dropped": totals.dropped,
-            "truncated": totals.truncated,
-            "client_subnets": totals.client_subnets,
-            "steered": totals.steered,
-            "trailing_octets": totals.trailing_octets,
-            "cookies": totals.cookies,
-            "proven_cookies": totals.proven_cookies,
-            "panics": status.panics,
-            "noerror": totals.rcodes[0],
-            "formerr": totals.rcodes[1],
-            "servfail": totals.rcodes[2],
-            "nxdomain": totals.rcodes[3],
-            "notimp": totals.rcodes[4],
-            "refused": totals.rcodes[5],
-            "limited_truncated": by_level(&totals, Deed::Truncated),
-            "limited_dropped": by_level(&totals, Deed::Dropped),
-            "would_have_limited": by_level(&totals, Deed::Nothing),
-        },
-        "transports": status.transports.iter()
-            .map(|(name, counts)| {
-                let counts = counts.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();
-                (name.clone(), Value::Object(counts))
-            })
-            .collect::<serde_json::Map<_, _>>(),
-        "reloads": {
-            "unchanged": status.reloads[Outcome::Unchanged as usize],
-            "took_all": status.reloads[Outcome::TookAll as usize],
-            "kept_some": status.reloads[Outcome::KeptSome as usize],
-            "took_nothing": status.reloads[Outcome::TookNothing as usize],
-            "taken_over": seconds_since_1970(status.taken_over),
-            "last": status.last_reload.map(|last| json!({
-                "at": seconds_since_1970(last.at),
-                "why": last.why,
-                "outcome": outcome_name(last.outcome),
-            })),
-        },
-        "query_log": status.query_log.zip(status.config.query_log.as_ref()).map(|(counts, log)| json!({
-            "file": log.file.display().to_string(),
-            "written": counts.written,
-            "unwritten": counts.unwritten,
-            "lost": counts.lost,
-        })),
-        "findings": findings_as_json(status.findings),
-    })
-}
-
-/// Responses that were one too many, by whose rate was used up.
-fn by_level(totals: &Totals, deed: Deed) -> Value {
-    let counts = totals.limited[deed as usize];
-    Level::ALL.iter().zip(counts).map(|(level, count)| (level.name().to_owned(), json!(count))).collect()
-}
-
-/// How a zone is, in a word.
-#[must_use]
-pub fn state_of(zone: &ZoneStatus) -> &'static str {
-    match zone {
-        ZoneStatus { serial: None, .. } => "broken",
-        ZoneStatus { is_kept: true, .. } => "kept",
-        _ => "good",
-    }
-}
-
-fn zone_as_json(zone: &ZoneStatus) -> Value {
-    let state = state_of(zone);
-    json!({ "name": zone.name.to_string(), "serial": zone.serial, "names": zone.names, "state": state })
-}
-
-fn service_as_json(status: &Status<'_>, index: usize) -> Value {
-    let compiled = &status.snapshot.services()[index];
-    let answers = &status.answers[index];
-    let sites: Vec<Value> = compiled
-        .sites
-        .iter()
-        .enumerate()
-        .map(|(number, site)| {
-            let addresses = compiled.addresses(number as u16);
-            let up =
-                addresses.iter().filter(|address| status.board.verdict(address.verdict).is_served()).count();
-            json!({
-                "site": status.board.layout().shares[site.share as usize].site,
-                "addresses": addresses.len(),
-                "up": up,
-                "answers": answers.sites[number],
-                "share": f64::from(status.board.share(site.share).0) / f64::from(Share::FULL.0),
-            })
-        })
-        .collect();
-    let checked = status.services.get(index).is_some_and(|service| !service.checks.is_empty());
-    let without = NoSite::ALL.iter().zip(answers.without);
-    let without: Value = without.map(|(why, count)| (why.name().to_owned(), json!(count))).collect();
-    json!({ "name": compiled.name, "checked": checked, "sites": sites, "answers_without_site": without })
-}
-
-fn check_as_json(check: &health::Status) -> Value {
-    json!({
-        "address": check.address.to_string(),
-        "port": check.check.port,
-        "verdict": check.verdict.to_string(),
-        "kind": check.check.kind.to_string(),
-        "since": seconds_since_1970(check.since),
-        "last": check.last,
-        "certificate_expires": check.certificate_expires.map(seconds_since_1970),
-    })
 }

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 use tracing::{debug, error, info, warn};
 
 use crate::config::listen::Protocol;
@@ -38,6 +38,7 @@ use crate::control::{self, Command, LastReload, Reply};
 use crate::finding::{Findings, Severity};
 use crate::health::Health;
 use crate::health::board::Layout;
+use crate::health::events::Event as Happened;
 use crate::observe::process::Process;
 use crate::observe::query_log::Log;
 use crate::observe::{self, metrics};
@@ -54,6 +55,9 @@ mod systemd;
 use published::{Published, Retired};
 use servers::{Listeners, Servers};
 use systemd::{Manager, Passed};
+
+/// How many of the last things that happened are told with the status.
+const EVENTS_IN_STATUS: usize = 20;
 
 /// How often main looks whether something is left to be tidied up.
 const TIDY: Duration = Duration::from_secs(1);
@@ -77,6 +81,8 @@ pub enum Event {
     HangUp,
     /// Somebody at the control socket.
     Command(Command, oneshot::Sender<Reply>),
+    /// Somebody there who wants to know what happens.
+    Watch(oneshot::Sender<broadcast::Receiver<Happened>>),
     /// Somebody wants the metrics.
     Metrics(oneshot::Sender<String>),
     /// Every check of the snapshot that is to be published has had its say, or its time.
@@ -121,7 +127,7 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
     let mut main = Main {
         reloader: Reloader::of(config, true),
         own_secrets: own_secrets()?,
-        health: Health::new(slow.handle().clone()),
+        health: Health::new(slow.handle().clone(), Some(&config.state)),
         slow,
         events,
         serving: Serving::NotYet(listeners),
@@ -139,6 +145,7 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
         options: options.clone(),
         file_config,
     };
+    main.health.watch_canaries(config.canaries.clone());
     let result = main.start().and_then(|()| main.run(&received));
     main.manager.stopping();
     drop(watching);
@@ -276,6 +283,13 @@ impl Main {
                         self.obey(event);
                     }
                 }
+                // Not put off by checks of a reload: who takes a site out has a reason.
+                Event::Command(Command::Order(order), reply) => {
+                    let _ = reply.send(control::order_reply(self.health.follow(&order)));
+                }
+                Event::Watch(reply) => {
+                    let _ = reply.send(self.health.watch());
+                }
                 Event::Command(Command::Status, reply) => {
                     let _ = reply.send(self.status());
                 }
@@ -306,7 +320,8 @@ impl Main {
             }
             Event::HangUp => self.reload("HUP", false, None),
             Event::Command(Command::Reload { force }, reply) => self.reload("asked to", force, Some(reply)),
-            Event::Command(Command::Status, _) | Event::Metrics(_) | Event::Checked | Event::Stop(_) => {}
+            // Obeyed at once, where they come in.
+            Event::Command(..) | Event::Watch(_) | Event::Metrics(_) | Event::Checked | Event::Stop(_) => {}
         }
     }
 
@@ -492,6 +507,10 @@ impl Main {
             zones: self.reloader.zones(),
             checks: self.health.status(),
             tries: self.health.tries(),
+            overrides: self.health.overrides(),
+            held: self.health.held(),
+            is_isolated: self.health.is_isolated(),
+            events: self.health.last_events(EVENTS_IN_STATUS),
             databases: self.reloader.about(),
             totals: servers.totals(),
             query_log: servers.query_log(),

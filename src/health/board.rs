@@ -5,10 +5,12 @@
 //! verdict to every board that is still read.
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
+use std::time::Duration;
 
-use crate::site::Check;
+use crate::site::{Check, Guards, MinUp};
 
 /// What is believed of one (address, checks).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub enum Verdict {
     Up = 1,
     /// Does not.
     Down = 2,
+    /// Does not, as far as checks tell, and is given out all the same: a guard holds it.
+    Held = 5,
     /// An operator said that it works.
     ForcedUp = 3,
     /// An operator said that it does not.
@@ -39,6 +43,7 @@ impl Verdict {
             2 => Verdict::Down,
             3 => Verdict::ForcedUp,
             4 => Verdict::ForcedDown,
+            5 => Verdict::Held,
             _ => Verdict::Unknown,
         }
     }
@@ -50,6 +55,7 @@ impl std::fmt::Display for Verdict {
             Verdict::Unknown => "unknown",
             Verdict::Up => "up",
             Verdict::Down => "down",
+            Verdict::Held => "held",
             Verdict::ForcedUp => "forced up",
             Verdict::ForcedDown => "forced down",
         })
@@ -74,9 +80,11 @@ pub struct Layout {
     pub targets: Vec<Target>,
     /// Sites within services, by name.
     pub shares: Vec<SiteOfService>,
+    /// Services, and which sites are theirs.
+    pub services: Vec<ServiceSlots>,
 }
 
-/// An address and what it must pass. Equal targets have one slot.
+/// An address of a site of a service, and what it must pass.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     /// Whom to ask.
@@ -94,6 +102,34 @@ pub struct SiteOfService {
     pub service: String,
     /// The site's name.
     pub site: String,
+}
+
+/// A service: what guards and operators act on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceSlots {
+    /// The service's name.
+    pub name: String,
+    /// The first of its sites among the shares; the others follow.
+    pub first_share: u32,
+    /// The addresses of each site among the targets.
+    pub targets: Vec<Range<u32>>,
+    /// How many addresses of a type must be up for a site to count.
+    pub min_up: MinUp,
+    /// What keeps checks from taking too much away.
+    pub guards: Guards,
+    /// Over how long a site that comes back takes its clients back.
+    pub slow_start: Duration,
+    /// Whether anything is checked.
+    pub is_checked: bool,
+}
+
+impl Layout {
+    /// The sites of a service, in order.
+    #[must_use]
+    pub fn sites(&self, service: &ServiceSlots) -> &[SiteOfService] {
+        let first = service.first_share as usize;
+        &self.shares[first..first + service.targets.len()]
+    }
 }
 
 /// One snapshot's verdicts and shares.

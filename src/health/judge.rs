@@ -19,17 +19,34 @@ pub struct Judge {
     verdict: Verdict,
     fall: u16,
     rise: u16,
-    /// Results in a row that speak against the verdict.
-    against: u16,
+    /// What failures have filled, and successes let leak, of what makes an address down.
+    filled: u16,
+    /// Successes in a row.
+    good: u16,
+    /// How often it fell lately.
+    falls: u16,
     /// Attempts in a row that could not be made.
     untried: u16,
 }
+
+/// What a failure fills; a success lets one leak. So an address that fails every other time, and never `fall` times in a row,
+/// goes as well: of more than one failure in five, failures win.
+const FAILURE: u16 = 4;
+/// Who falls again and again must be good for longer, up to so many times `rise`.
+const MOST_FALLS: u16 = 4;
+/// After so many successes in a row one fall is forgotten.
+const FORGETS: u16 = 60;
 
 impl Judge {
     /// Knows nothing yet. `fall` failures in a row make an address down, `rise` successes up again.
     #[must_use]
     pub fn new(fall: u16, rise: u16) -> Judge {
-        Judge { verdict: Verdict::Unknown, fall, rise, against: 0, untried: 0 }
+        Judge { verdict: Verdict::Unknown, fall, rise, filled: 0, good: 0, falls: 0, untried: 0 }
+    }
+
+    /// Goes on from what was known before: from there, rise and fall count.
+    pub fn resume(&mut self, verdict: Verdict) {
+        self.set(verdict);
     }
 
     /// Up, down, or unknown.
@@ -49,25 +66,41 @@ impl Judge {
             Attempt::LocalTrouble(_) => {
                 self.untried = self.untried.saturating_add(1);
                 if self.untried >= self.fall {
-                    (self.verdict, self.against) = (Verdict::Unknown, 0);
+                    self.set(Verdict::Unknown);
                 }
             }
-            Attempt::Success => self.hear(Verdict::Up, self.rise),
-            Attempt::Failure(_) => self.hear(Verdict::Down, self.fall),
+            Attempt::Success => self.hear_good(),
+            Attempt::Failure(_) => self.hear_bad(),
         }
         (self.verdict != before).then_some(self.verdict)
     }
 
-    fn hear(&mut self, told: Verdict, needed: u16) {
+    fn hear_good(&mut self) {
         self.untried = 0;
-        if self.verdict == told {
-            self.against = 0;
-            return;
+        self.good = self.good.saturating_add(1);
+        self.filled = self.filled.saturating_sub(1);
+        if self.good.is_multiple_of(FORGETS) {
+            self.falls = self.falls.saturating_sub(1);
         }
-        self.against = self.against.saturating_add(1);
-        if self.verdict == Verdict::Unknown || self.against >= needed {
-            (self.verdict, self.against) = (told, 0);
+        let needed = self.rise.saturating_mul(self.falls.clamp(1, MOST_FALLS));
+        if self.verdict == Verdict::Unknown || self.verdict == Verdict::Down && self.good >= needed {
+            self.set(Verdict::Up);
         }
+    }
+
+    fn hear_bad(&mut self) {
+        self.untried = 0;
+        self.good = 0;
+        self.filled = self.filled.saturating_add(FAILURE);
+        let is_full = self.filled >= self.fall.saturating_mul(FAILURE);
+        if self.verdict == Verdict::Unknown || self.verdict == Verdict::Up && is_full {
+            self.falls = (self.falls + 1).min(MOST_FALLS);
+            self.set(Verdict::Down);
+        }
+    }
+
+    fn set(&mut self, verdict: Verdict) {
+        (self.verdict, self.filled) = (verdict, 0);
     }
 }
 
@@ -80,7 +113,7 @@ pub fn combine(verdicts: impl IntoIterator<Item = Option<Verdict>>, need: u16) -
     let (mut up, mut unknown, mut untold) = (0, 0, 0);
     for verdict in verdicts {
         match verdict {
-            Some(Verdict::Up | Verdict::ForcedUp) => up += 1,
+            Some(Verdict::Up | Verdict::ForcedUp | Verdict::Held) => up += 1,
             Some(Verdict::Unknown) => unknown += 1,
             Some(Verdict::Down | Verdict::ForcedDown) => {}
             None => untold += 1,
@@ -198,6 +231,33 @@ mod tests {
         assert_eq!(judged(2, 3, "+-+--"), "uuuud");
         assert_eq!(judged(2, 3, "-++-+++"), "ddddddu");
         assert_eq!(judged(1, 1, "+-+"), "udu");
+    }
+
+    #[test]
+    fn meaning_7_an_address_that_fails_every_other_time_goes_too() {
+        assert_eq!(judged(2, 2, "+-+-+-"), "uuuuud");
+        // One in five does not.
+        assert_eq!(judged(2, 2, &"++++-".repeat(20)), "u".repeat(100));
+    }
+
+    #[test]
+    fn meaning_7_who_falls_again_and_again_must_be_good_for_longer_until_that_is_forgotten() {
+        assert_eq!(judged(1, 2, "+-++-++++-++++++"), "uddudddduddddddu");
+        let calm = "+".repeat(usize::from(FORGETS));
+        let long = format!("+-++-++++{calm}{calm}-++");
+        assert!(judged(1, 2, &long).ends_with("uddu"));
+    }
+
+    proptest! {
+        /// Whatever comes: `fall` failures in a row are down, and enough successes in a row are up; what never failed never falls.
+        #[test]
+        fn enough_in_a_row_decides(fall in 1_u16..6, rise in 1_u16..6, results in "[+?-]{0,60}") {
+            let after = |more: String| judged(fall, rise, &format!("{results}{more}")).pop();
+            prop_assert_eq!(after("-".repeat(usize::from(fall))), Some('d'));
+            prop_assert_eq!(after("+".repeat(usize::from(rise * MOST_FALLS))), Some('u'));
+            let never = results.replace('-', "+");
+            prop_assert!(!judged(fall, rise, &never).contains('d'));
+        }
     }
 
     #[test]

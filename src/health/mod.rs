@@ -1,11 +1,12 @@
 //! Whether sites work: attempts -> verdicts -> published.
 //!
-//! `probe` makes attempts, `judge` turns their results into verdicts, `board` publishes them to the query
-//! path, which reads it without a lock and never waits for any of this.
+//! `probe` makes attempts, `judge` turns their results into verdicts; `publish` puts these together with what operators said
+//! (`overrides`) and what guards hold (`guard`), and writes a `board`, which the query path reads without a lock: it never waits
+//! for any of this. `events` tells what happened; `memory` keeps verdicts over a restart.
 //!
-//! Each (address, check) that any service asks for is one task, however many ask for it. Verdicts outlive
-//! snapshots. A snapshot changes in three steps, so that no board ever forgets what it knew while it is
-//! served:
+//! Each (address, check) that any service asks for is one task, however many ask for it; `turns` bounds how many
+//! of them make an attempt at a time. Verdicts outlive snapshots. A snapshot changes in three steps, so that no
+//! board ever forgets what it knew while it is served:
 //!
 //! ```text
 //!   adopt(layout)   a board that starts with all that is known; checks that are new begin
@@ -16,31 +17,46 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use crate::site::Check;
 
 pub mod board;
+pub mod events;
+pub mod guard;
 pub mod judge;
+mod memory;
+pub mod overrides;
 pub mod probe;
+mod publish;
 pub mod tries;
 mod turns;
 
+pub use publish::Held;
+
 use board::{Board, Layout, Target, Verdict};
+use events::{Event, Events, Kind};
 use judge::{Attempt, Judge};
+use memory::{Memory, Remembered};
+use overrides::{Deed, Milliseconds, Order, Override, Overrides, Refusal};
 use probe::{Certificate, Probe, Remarks};
+use publish::{Around, Published};
 use tries::Tries;
 use turns::Turns;
 
 /// At the start, attempts are spread over this long; later each goes its own way.
 const SPREAD: Duration = Duration::from_millis(100);
+
+/// How often is looked whether time has changed something: overrides that expire, shares that move.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Runs the checks, and knows every verdict.
 #[derive(Debug)]
@@ -48,13 +64,25 @@ pub struct Health {
     runtime: Handle,
     known: Arc<Mutex<Known>>,
     turns: Arc<Turns>,
+    ticking: AbortHandle,
 }
+
+/// An address beside all sites that says whether this server reaches anything.
+pub type Canary = (IpAddr, Check);
 
 #[derive(Debug, Default)]
 struct Known {
     subjects: HashMap<Arc<Subject>, Checked>,
+    canaries: Vec<Arc<Subject>>,
+    /// Since when the canaries fail, all of them.
+    isolated: Option<Instant>,
     /// The newest last.
     boards: Vec<Published>,
+    overrides: Overrides,
+    /// Whether shares that operators gave are on their way.
+    is_moving: bool,
+    memory: Memory,
+    events: Events,
     tries: Tries,
 }
 
@@ -65,15 +93,6 @@ struct Subject {
     check: Check,
 }
 
-/// A board that verdicts go to, for as long as somebody holds it.
-#[derive(Debug)]
-struct Published {
-    board: Weak<Board>,
-    /// Which slots a subject has a say in. Without it, a site of many addresses that fails would cost as many
-    /// walks over the whole board.
-    slots: HashMap<Arc<Subject>, Vec<u32>>,
-}
-
 #[derive(Debug)]
 struct Checked {
     judge: Judge,
@@ -82,6 +101,8 @@ struct Checked {
     tried: watch::Sender<bool>,
     /// Whether the last attempt could not be made.
     in_trouble: bool,
+    /// Since when none has succeeded.
+    failing: Option<Instant>,
     /// What the server showed last, over TLS; and the one whose end was told of.
     certificate: Option<Certificate>,
     told: Option<Certificate>,
@@ -108,10 +129,26 @@ pub struct Status {
 }
 
 impl Health {
-    /// Checks will run on this runtime.
+    /// Checks will run on this runtime. What operators said and what is known is kept in a folder, if there is one.
     #[must_use]
-    pub fn new(runtime: Handle) -> Health {
-        Health { runtime, known: Arc::default(), turns: Arc::new(Turns::new()) }
+    pub fn new(runtime: Handle, folder: Option<&Path>) -> Health {
+        let known = Known {
+            overrides: Overrides::open(folder),
+            memory: Memory::open(folder, SystemTime::now()),
+            ..Known::default()
+        };
+        let known = Arc::new(Mutex::new(known));
+        let ticking = runtime.spawn(tick(Arc::downgrade(&known))).abort_handle();
+        Health { runtime, known, turns: Arc::new(Turns::new()), ticking }
+    }
+
+    /// Watches these, too; they tell whether a fault is here.
+    pub fn watch_canaries(&self, canaries: Vec<Canary>) {
+        let mut known = lock(&self.known);
+        for (address, check) in canaries {
+            let canary = self.subject(&mut known, Subject { address, check });
+            known.canaries.push(canary);
+        }
     }
 
     /// A board for a snapshot, filled with what is known. Starts the checks that it needs and ends none: the
@@ -123,23 +160,75 @@ impl Health {
         let mut slots: HashMap<Arc<Subject>, Vec<u32>> = HashMap::new();
         for (slot, target) in board.layout().targets.iter().enumerate() {
             for subject in subjects_of(target) {
-                let subject = match known.subjects.get_key_value(&subject) {
-                    Some((subject, _)) => Arc::clone(subject),
-                    None => {
-                        let subject = Arc::new(subject);
-                        known.subjects.insert(Arc::clone(&subject), self.start(&subject));
-                        subject
-                    }
-                };
+                let subject = self.subject(&mut known, subject);
                 slots.entry(subject).or_default().push(slot as u32);
             }
         }
-        for slot in 0..board.layout().targets.len() {
-            known.publish_on(&board, slot as u32);
-        }
         known.boards.retain(Published::is_held);
-        known.boards.push(Published { board: Arc::downgrade(&board), slots });
+        let mut published = Published::new(&board, slots, known.boards.last());
+        for (slot, target) in board.layout().targets.iter().enumerate() {
+            published.note(slot as u32, known.verdict_on(target));
+        }
+        known.boards.push(published);
+        known.publish(|published, around| {
+            if published.is_of(&board) {
+                published.publish(None, around);
+            }
+        });
         board
+    }
+
+    /// Does what an operator asks. Gives what it comes to, a line for each site.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    pub fn follow(&self, order: &Order) -> Result<Vec<String>, Refusal> {
+        let mut known = lock(&self.known);
+        let layout = known.boards.last().and_then(Published::layout).unwrap_or_default();
+        let done = known.overrides.follow(order, &layout, wall())?;
+        for line in &done {
+            let why = if order.reason.is_empty() { String::new() } else { format!(": {}", order.reason) };
+            known.events.warn(Kind::Override, format!("{line} (by {}{why})", order.by));
+        }
+        known.publish(|published, around| published.publish(None, around));
+        Ok(done)
+    }
+
+    /// What operators said, and what still stands of it.
+    #[must_use]
+    pub fn overrides(&self) -> Vec<Override> {
+        lock(&self.known).overrides.list().to_vec()
+    }
+
+    /// Sites that are down and given out all the same.
+    #[must_use]
+    pub fn held(&self) -> Vec<Held> {
+        lock(&self.known).boards.last().map(Published::held).unwrap_or_default()
+    }
+
+    /// Whether all canaries fail; none where there are none.
+    #[must_use]
+    pub fn is_isolated(&self) -> Option<bool> {
+        let known = lock(&self.known);
+        (!known.canaries.is_empty()).then_some(known.isolated.is_some())
+    }
+
+    /// What happened last, and how much did of each kind.
+    #[must_use]
+    pub fn last_events(&self, most: usize) -> (Vec<Event>, [u64; Kind::ALL.len()]) {
+        let known = lock(&self.known);
+        (known.events.last(most).cloned().collect(), known.events.counts())
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn watch(&self) -> broadcast::Receiver<Event> {
+        lock(&self.known).events.watch()
+    }
+
+    /// Puts something that happened elsewhere among the events.
+    pub fn note(&self, kind: Kind, text: String) {
+        lock(&self.known).events.note(kind, text);
     }
 
     /// Ends the checks that the newest board does not need, and publishes on no other from here on: what is
@@ -150,9 +239,10 @@ impl Health {
         known.boards.retain(Published::is_held);
         let older = known.boards.len().saturating_sub(1);
         known.boards.drain(..older);
-        let Known { subjects, boards, .. } = &mut *known;
+        let Known { subjects, boards, canaries, .. } = &mut *known;
         subjects.retain(|subject, checked| {
-            let stays = boards.iter().any(|newest| newest.slots.contains_key(subject));
+            let stays =
+                canaries.contains(subject) || boards.iter().any(|newest| newest.slots.contains_key(subject));
             if !stays {
                 checked.task.abort();
             }
@@ -209,27 +299,49 @@ impl Health {
         lock(&self.known).tries
     }
 
-    fn start(&self, subject: &Arc<Subject>) -> Checked {
-        let judge = Judge::new(subject.check.fall, subject.check.rise);
+    /// The one that is checked already, or a new one whose check begins.
+    fn subject(&self, known: &mut Known, subject: Subject) -> Arc<Subject> {
+        if let Some((known, _)) = known.subjects.get_key_value(&subject) {
+            return Arc::clone(known);
+        }
+        let subject = Arc::new(subject);
+        let remembered = known.memory.take(&subject.to_string());
+        known.subjects.insert(Arc::clone(&subject), self.start(&subject, remembered));
+        subject
+    }
+
+    fn start(&self, subject: &Arc<Subject>, remembered: Option<Remembered>) -> Checked {
+        let mut judge = Judge::new(subject.check.fall, subject.check.rise);
+        if let Some(remembered) = remembered {
+            judge.resume(remembered.verdict());
+        }
         let (known, turns) = (Arc::downgrade(&self.known), Arc::clone(&self.turns));
         let task = self.runtime.spawn(check_for_ever(Arc::clone(subject), known, turns)).abort_handle();
         Checked {
             judge,
             task,
-            tried: watch::Sender::new(false),
+            // What was known a moment ago need not be waited for.
+            tried: watch::Sender::new(remembered.is_some()),
             in_trouble: false,
+            failing: None,
             certificate: None,
             told: None,
-            last: "not tried yet".to_owned(),
-            since: SystemTime::now(),
+            last: remembered.map_or("not tried yet", |_| "not tried yet since the last start").to_owned(),
+            since: remembered.map_or_else(SystemTime::now, Remembered::since),
         }
     }
 }
 
 impl Drop for Health {
     fn drop(&mut self) {
-        for checked in lock(&self.known).subjects.values() {
+        self.ticking.abort();
+        let mut known = lock(&self.known);
+        for checked in known.subjects.values() {
             checked.task.abort();
+        }
+        if let Some(write) = known.remember() {
+            let result = write();
+            known.memory.wrote(result);
         }
     }
 }
@@ -242,20 +354,119 @@ impl Known {
         checked.register(subject, attempt, remarks);
         let changed = checked.judge.register(attempt);
         checked.tried.send_replace(true);
+        if changed.is_some() {
+            checked.since = SystemTime::now();
+        }
+        let last = checked.last.clone();
+        let is_canary = self.canaries.iter().any(|canary| **canary == *subject);
+        if is_canary {
+            self.look_at_canaries();
+        }
         let Some(verdict) = changed else { return };
-        checked.since = SystemTime::now();
-        let last = &checked.last;
+        let of_what = if is_canary { "canary " } else { "" };
+        let text = format!("{of_what}{subject}: {verdict} ({last})");
         match verdict {
-            Verdict::Up => info!("{subject}: {verdict} ({last})"),
-            _ => warn!("{subject}: {verdict} ({last})"),
+            Verdict::Up => self.events.note(Kind::Verdict, text),
+            _ => self.events.warn(Kind::Verdict, text),
+        }
+        let noted: Vec<Vec<(u32, Option<Verdict>)>> = self
+            .boards
+            .iter()
+            .map(|published| {
+                let slots = published.slots.get(subject).into_iter().flatten();
+                slots
+                    .map(|slot| (*slot, published.target(*slot).and_then(|target| self.verdict_on(&target))))
+                    .collect()
+            })
+            .collect();
+        let mut noted = noted.into_iter();
+        self.publish(|published, around| {
+            let noted = noted.next().unwrap_or_default();
+            let slots: Vec<u32> = noted.iter().map(|(slot, _)| *slot).collect();
+            for (slot, verdict) in noted {
+                published.note(slot, verdict);
+            }
+            published.publish(Some(&slots), around);
+        });
+    }
+
+    /// Whether the fault is here: no canary is up, and at least one has said so.
+    fn look_at_canaries(&mut self) {
+        let canaries: Vec<(&Subject, &Checked)> =
+            self.canaries.iter().filter_map(|canary| Some((&**canary, self.subjects.get(canary)?))).collect();
+        let fails = |checked: &Checked| {
+            checked.judge.verdict() == Verdict::Down
+                || checked.in_trouble && checked.judge.verdict() != Verdict::Up
+        };
+        let all_fail = !canaries.is_empty() && canaries.iter().all(|(_, checked)| fails(checked));
+        // What broke may have broken just after the attempt before the first that failed.
+        let since = canaries.iter().filter_map(|(canary, checked)| {
+            checked.failing?.checked_sub(canary.check.every + canary.check.timeout)
+        });
+        let isolated = since.min().filter(|_| all_fail);
+        if isolated.is_some() == self.isolated.is_some() {
+            return;
+        }
+        self.isolated = isolated;
+        match isolated {
+            Some(_) => {
+                self.events.warn(
+                    Kind::Alarm,
+                    "every canary fails: this server is cut off, and no site leaves".to_owned(),
+                );
+            }
+            None => self.events.note(Kind::Alarm, "a canary answers again: verdicts count again".to_owned()),
+        }
+        self.publish(|published, around| published.publish(None, around));
+    }
+
+    /// Hands each board what it takes to be written.
+    fn publish(&mut self, mut publish: impl FnMut(&mut Published, &mut Around<'_>)) {
+        let Known { boards, overrides, events, isolated, canaries, is_moving, .. } = self;
+        let mut around = Around {
+            overrides,
+            isolated: *isolated,
+            has_canaries: !canaries.is_empty(),
+            events,
+            is_moving: *is_moving,
+            tells: false,
+            wall: wall(),
+            now: Instant::now(),
+        };
+        let newest = boards.len().saturating_sub(1);
+        for (index, published) in boards.iter_mut().enumerate() {
+            around.tells = index == newest;
+            publish(published, &mut around);
+        }
+    }
+
+    /// Once a second.
+    fn tick(&mut self) {
+        for over in self.overrides.expire(wall()) {
+            let service = over.service.map_or_else(String::new, |service| format!(" in {service}"));
+            let text = match over.deed {
+                Deed::Undrain { .. } => "takes all of its clients again",
+                Deed::Drain { .. } => "the drain has expired",
+                Deed::Up | Deed::Down => "what it was forced to be has expired",
+            };
+            self.events.note(Kind::Override, format!("{}{service}: {text}", over.site));
+            self.publish(|published, around| published.publish(None, around));
         }
         self.boards.retain(Published::is_held);
-        for published in &self.boards {
-            let Some(board) = published.board.upgrade() else { continue };
-            for slot in published.slots.get(subject).into_iter().flatten() {
-                self.publish_on(&board, *slot);
-            }
-        }
+        // Once more after the last step: that is the one that arrives.
+        let moves = self.overrides.is_moving(wall());
+        self.is_moving |= moves;
+        self.publish(Published::move_on);
+        self.is_moving = moves;
+    }
+
+    /// What it takes to write down what is known, if there is somewhere to write it.
+    fn remember(&mut self) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
+        let verdicts = self.subjects.iter().filter_map(|(subject, checked)| {
+            Some((subject.to_string(), Remembered::of(checked.judge.verdict(), checked.since)?))
+        });
+        let verdicts = verdicts.collect();
+        self.memory.begin_to_write(verdicts, SystemTime::now())
     }
 
     /// Once for each certificate, at however many addresses it is.
@@ -277,14 +488,6 @@ impl Known {
         }
     }
 
-    /// Writes a slot's verdict, unless one of its checks is not made any more: what was known last stands.
-    fn publish_on(&self, board: &Board, slot: u32) {
-        let target = board.layout().targets.get(slot as usize);
-        if let Some(verdict) = target.and_then(|target| self.verdict_on(target)) {
-            board.set_verdict(slot, verdict);
-        }
-    }
-
     /// None where it cannot be told, for want of checks that are not made any more.
     fn verdict_on(&self, target: &Target) -> Option<Verdict> {
         let verdict_of = |subject| self.subjects.get(&subject).map(|checked| checked.judge.verdict());
@@ -301,6 +504,10 @@ impl Checked {
             Attempt::Success => remarks.words.unwrap_or_else(|| "good".to_owned()),
             Attempt::Failure(text) | Attempt::LocalTrouble(text) => text.clone(),
         };
+        self.failing = match attempt {
+            Attempt::Success => None,
+            _ => self.failing.or_else(|| Some(Instant::now())),
+        };
         let is_trouble = matches!(attempt, Attempt::LocalTrouble(_));
         match (self.in_trouble, is_trouble) {
             (false, true) => warn!("{subject}: cannot be checked from here ({})", self.last),
@@ -308,12 +515,6 @@ impl Checked {
             _ => {}
         }
         self.in_trouble = is_trouble;
-    }
-}
-
-impl Published {
-    fn is_held(&self) -> bool {
-        self.board.strong_count() > 0
     }
 }
 
@@ -329,11 +530,38 @@ fn subjects_of(target: &Target) -> impl Iterator<Item = Subject> {
     target.checks.iter().map(|check| Subject { address: target.address, check: check.clone() })
 }
 
+/// Milliseconds since 1970.
+fn wall() -> Milliseconds {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as Milliseconds)
+}
+
+/// Ends when the health side is gone, or when aborted.
+async fn tick(known: Weak<Mutex<Known>>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(known) = known.upgrade() else { return };
+        let write = {
+            let mut known = lock(&known);
+            known.tick();
+            if known.memory.is_stale(SystemTime::now()) { known.remember() } else { None }
+        };
+        // Not under the lock: a disk may take its time, and checks must not.
+        if let Some(write) = write {
+            let result = write();
+            lock(&known).memory.wrote(result);
+        }
+    }
+}
+
 /// Ends when the health side is gone, or when aborted.
 async fn check_for_ever(subject: Arc<Subject>, known: Weak<Mutex<Known>>, turns: Arc<Turns>) {
     let Subject { address, check } = &*subject;
     let probe = Probe::new(check);
     let mut jitter = Jitter::new(&subject);
+    // The first attempts come together, for somebody waits for them; the second of each goes its own way, and so all that follow.
+    let mut earlier = 0.9;
     let mut next = Instant::now() + SPREAD.min(check.every).mul_f64(jitter.next());
     loop {
         sleep_until(next).await;
@@ -348,7 +576,9 @@ async fn check_for_ever(subject: Arc<Subject>, known: Weak<Mutex<Known>>, turns:
         lock(&known).register(&subject, &attempt, took, probe.remarks());
         drop(known);
         // A little early rather than late, so that checks drift apart and the promised time holds.
-        next = started + check.every.mul_f64(1.0 - f64::from(check.jitter) / 100.0 * jitter.next());
+        next = started + check.every.mul_f64(1.0 - earlier * jitter.next());
+        next = turns.tick_before(next, check.every);
+        earlier = f64::from(check.jitter) / 100.0;
     }
 }
 

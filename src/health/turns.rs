@@ -4,6 +4,7 @@
 //! descriptors, and as much memory, as there are checks: at the very moment when there is none to waste.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -18,6 +19,10 @@ const MOST_ATTEMPTS: usize = 2048;
 /// Programs cost more than descriptors.
 const MOST_PROGRAMS: usize = 32;
 
+/// Attempts that are due within this begin together: one wakes the threads for all of them, which costs nearly as
+/// much as the attempts themselves.
+const TICK: Duration = Duration::from_millis(50);
+
 /// Turns of all checks together, in the order in which they came to be due.
 #[derive(Debug)]
 pub(super) struct Turns {
@@ -25,6 +30,8 @@ pub(super) struct Turns {
     programs: Semaphore,
     /// Whether attempts come later than was promised, and that was told.
     is_late: AtomicBool,
+    /// Ticks are counted from here.
+    start: Instant,
 }
 
 impl Turns {
@@ -45,7 +52,15 @@ impl Turns {
             attempts: Semaphore::new(attempts),
             programs: Semaphore::new(programs),
             is_late: AtomicBool::new(false),
+            start: Instant::now(),
         }
+    }
+
+    /// The last tick that is not later. Checks that are made more often have shorter ones.
+    pub(super) fn tick_before(&self, due: Instant, every: Duration) -> Instant {
+        let tick = TICK.min(every / 50).as_nanos().max(1);
+        let over = due.saturating_duration_since(self.start).as_nanos() % tick;
+        due - Duration::from_nanos(over as u64)
     }
 
     /// Waits until it is this check's turn, which lasts for as long as what is given is kept. None never comes.
@@ -85,7 +100,6 @@ impl Turns {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
-    use std::time::Duration;
 
     use tokio::task::JoinSet;
 
@@ -115,6 +129,18 @@ mod tests {
             }
             assert_eq!(attempts.join_all().await.len(), 100);
             assert_eq!(most.load(Ordering::Relaxed), bound);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_due_within_a_tick_is_due_together_and_never_late() {
+        let turns = Turns::of(1, 1);
+        let (every, tick) = (Duration::from_secs(5), Duration::from_millis(50));
+        let at = |milliseconds| turns.start + Duration::from_millis(milliseconds);
+        for (due, expected) in [(0, 0), (49, 0), (50, 50), (99, 50), (5_000, 5_000), (5_049, 5_000)] {
+            assert_eq!(turns.tick_before(at(due), every), at(expected), "{due}");
+            let often = turns.tick_before(at(due), Duration::from_millis(50));
+            assert!(often <= at(due) && at(due) - often < tick / 50, "{due}");
         }
     }
 

@@ -51,9 +51,9 @@ mod tests {
     #[test]
     fn memory_that_is_taken_is_told() {
         let process = Process::open();
-        let before = process.resident_memory().unwrap();
         let taken = std::hint::black_box(vec![1_u8; 64 << 20]);
-        let after = process.resident_memory().unwrap();
-        assert!(after >= before + (taken.len() as u64) / 2, "{before} {after}");
+        // Other tests take and give back meanwhile.
+        let told = process.resident_memory().unwrap();
+        assert!(told >= taken.len() as u64, "{told}");
     }
 }

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use foldhash::fast::FixedState;
 use tracing::warn;
 
+use crate::replace::replace;
 use crate::site::AllDown;
 use crate::wire::Name;
 use crate::zone::ZoneFile;
@@ -81,12 +82,7 @@ impl Serials {
         let line =
             |(name, serial): (&String, &Serial)| format!("{name} {} {:016x}\n", serial.number, serial.digest);
         let text: String = self.served.iter().map(line).collect();
-        let temporary = path.with_extension("new");
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let written = fs::create_dir_all(folder)
-            .and_then(|()| fs::write(&temporary, text))
-            .and_then(|()| fs::rename(&temporary, path));
-        match written {
+        match replace(path, text.as_bytes()) {
             Ok(()) => self.is_changed = false,
             Err(error) => warn!("serials cannot be kept in {}: {error}", path.display()),
         }

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use crate::health::board::{Layout, SiteOfService, Target};
-use crate::site::{AllDown, MinUp, Service, Site, SiteRrset};
+use crate::health::board::{Layout, ServiceSlots, SiteOfService, Target};
+use crate::site::{AllDown, Check, MinUp, Service, Site, SiteRrset};
 use crate::wire::{Rtype, number, rdata};
 use crate::zone::compile::QNAME_POINTER;
 
@@ -200,32 +200,53 @@ pub fn compile(services: &[Arc<Service>]) -> (Vec<CompiledService>, Layout) {
     (compiled, slots.layout)
 }
 
-/// Gives each distinct target and each site of a service one slot.
+/// Gives each site of a service a slot, and each of its addresses. What operators and guards decide, they decide for a site of a
+/// service: so no two share slots, whatever they have in common. Equal checks of equal addresses are made once all the same.
 #[derive(Default)]
 struct Slots {
     layout: Layout,
-    targets: HashMap<Target, u32>,
 }
 
 impl Slots {
-    fn target(&mut self, address: IpAddr, service: &Service, site: &Site) -> u32 {
-        let checks = service.checks.iter().map(|check| check.for_site(&site.name)).collect();
-        let target = Target { address, checks, need: service.need };
-        *self.targets.entry(target.clone()).or_insert_with(|| {
-            self.layout.targets.push(target);
-            self.layout.targets.len() as u32 - 1
-        })
-    }
-
-    fn share(&mut self, service: &Service, site: &str) -> u32 {
-        self.layout.shares.push(SiteOfService { service: service.name.clone(), site: site.to_owned() });
-        self.layout.shares.len() as u32 - 1
+    /// Gives the slot of a service's first site, and those of all addresses, by the index of the site.
+    fn add(&mut self, service: &Service) -> (u32, HashMap<(usize, IpAddr), u32>) {
+        let Layout { targets, shares, services } = &mut self.layout;
+        let first_share = shares.len() as u32;
+        let mut of_sites = Vec::with_capacity(service.sites.len());
+        let mut slots = HashMap::new();
+        for (index, site) in service.sites.iter().enumerate() {
+            let first = targets.len() as u32;
+            let checks: Arc<[Check]> =
+                service.checks.iter().map(|check| check.for_site(&site.name)).collect();
+            for rrset in site.rrsets.iter().filter(|rrset| is_of_addresses(rrset)) {
+                for address in rrset.rdatas.iter().filter_map(|rdata| address(rrset.rtype, rdata)) {
+                    slots.entry((index, address)).or_insert_with(|| {
+                        targets.push(Target { address, checks: Arc::clone(&checks), need: service.need });
+                        targets.len() as u32 - 1
+                    });
+                }
+            }
+            of_sites.push(first..targets.len() as u32);
+            shares.push(SiteOfService { service: service.name.clone(), site: site.name.clone() });
+        }
+        services.push(ServiceSlots {
+            name: service.name.clone(),
+            first_share,
+            targets: of_sites,
+            min_up: service.min_up,
+            guards: service.guards,
+            slow_start: service.slow_start,
+            is_checked: !service.checks.is_empty(),
+        });
+        (first_share, slots)
     }
 }
 
 struct Compiler<'a> {
     service: &'a Service,
-    slots: &'a mut Slots,
+    /// The slot of its first site.
+    first_share: u32,
+    slots: HashMap<(usize, IpAddr), u32>,
     records: Vec<SiteRecord>,
     hints: Vec<Hints>,
     octets: Vec<u8>,
@@ -239,8 +260,10 @@ type Distinct<'a> = (Rtype, Vec<u8>, Vec<&'a [u8]>);
 
 impl<'a> Compiler<'a> {
     fn new(service: &'a Service, slots: &'a mut Slots) -> Compiler<'a> {
+        let (first_share, slots) = slots.add(service);
         Compiler {
             service,
+            first_share,
             slots,
             records: Vec::new(),
             hints: Vec::new(),
@@ -261,9 +284,9 @@ impl<'a> Compiler<'a> {
         types.dedup();
         let mut rrsets = Vec::with_capacity(types.len() * service.sites.len());
         for &rtype in &types {
-            for site in &service.sites {
+            for (index, site) in service.sites.iter().enumerate() {
                 let rrset = site.rrsets.iter().filter(|rrset| rrset.rtype == rtype);
-                rrsets.push(self.add(rrset, Some(site)));
+                rrsets.push(self.add(rrset, Some((index, site))));
             }
         }
         let last_resort = types
@@ -273,11 +296,13 @@ impl<'a> Compiler<'a> {
         let sites = service
             .sites
             .iter()
-            .map(|site| CompiledSite {
-                share: self.slots.share(service, &site.name),
+            .enumerate()
+            .map(|(index, site)| CompiledSite {
+                share: self.first_share + index as u32,
                 weight: site.weight,
                 hash: hash_text(&site.name),
-                addresses: self.add(site.rrsets.iter().filter(|rrset| is_of_addresses(rrset)), Some(site)),
+                addresses: self
+                    .add(site.rrsets.iter().filter(|rrset| is_of_addresses(rrset)), Some((index, site))),
             })
             .collect();
         CompiledService {
@@ -306,15 +331,18 @@ impl<'a> Compiler<'a> {
     }
 
     /// Records of a site, or, without one, of the last resort, which is neither checked nor filled in.
-    fn add<'r>(&mut self, rrsets: impl Iterator<Item = &'r SiteRrset>, site: Option<&'a Site>) -> Span {
+    fn add<'r>(
+        &mut self,
+        rrsets: impl Iterator<Item = &'r SiteRrset>,
+        site: Option<(usize, &'a Site)>,
+    ) -> Span {
         let first = self.records.len() as u32;
         for rrset in rrsets {
             for rdata in &rrset.rdatas {
-                let verdict = match (address(rrset.rtype, rdata), site) {
-                    (Some(address), Some(site)) => self.slots.target(address, self.service, site),
-                    _ => NO_ADDRESS,
-                };
-                self.add_record(rrset.rtype, rdata, verdict, site);
+                let slot =
+                    |(index, _): (usize, _)| self.slots.get(&(index, address(rrset.rtype, rdata)?)).copied();
+                let verdict = site.and_then(slot).unwrap_or(NO_ADDRESS);
+                self.add_record(rrset.rtype, rdata, verdict, site.map(|(_, site)| site));
             }
         }
         Span { first, count: self.records.len() as u32 - first }

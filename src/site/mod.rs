@@ -1,6 +1,7 @@
 //! Sites, services and what is preferred for whom: as meant, after the files were read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
@@ -71,8 +72,37 @@ pub struct Service {
     pub same_site: bool,
     /// How many addresses of a type must be up for a site to count.
     pub min_up: MinUp,
+    /// What keeps checks from taking too much of it away.
+    pub guards: Guards,
+    /// Over how long a site that comes back takes its clients back; zero: at once.
+    pub slow_start: Duration,
     /// Where it was written.
     pub at: At,
+}
+
+/// What keeps checks from taking too many sites of a service away (meaning 9).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guards {
+    /// How much may leave in how short a time.
+    pub blast_radius: Option<BlastRadius>,
+    /// When fewer than this part of the sites are up, all of them are given out again.
+    pub panic: Option<f64>,
+}
+
+/// How much of a service may leave in how short a time. One site always may.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BlastRadius {
+    /// A part of its sites, rounded up.
+    pub most: f64,
+    /// Counted over this long.
+    pub within: Duration,
+}
+
+impl Default for Guards {
+    fn default() -> Guards {
+        let within = Duration::from_secs(600);
+        Guards { blast_radius: Some(BlastRadius { most: 0.5, within }), panic: None }
+    }
 }
 
 /// How many addresses must be up for a site to count, by their type: each from 1.

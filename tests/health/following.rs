@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meridian::health::Health;
-use meridian::health::board::{Board, Layout, Target, Verdict};
-use meridian::site::{Check, CheckKind, FileCheck};
+use meridian::health::board::{Board, Layout, ServiceSlots, SiteOfService, Target, Verdict};
+use meridian::site::{Check, CheckKind, FileCheck, Guards, MinUp};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
@@ -29,7 +29,27 @@ pub(crate) fn layout(targets: impl IntoIterator<Item = (IpAddr, Vec<Check>)>) ->
         need: checks.len() as u16,
         checks: checks.into(),
     };
-    Layout { targets: targets.into_iter().map(target).collect(), shares: Vec::new() }
+    let targets: Vec<Target> = targets.into_iter().map(target).collect();
+    // Each is a service of its own.
+    let name = |slot: usize| format!("service {slot}");
+    let services = 0..targets.len() as u32;
+    Layout {
+        shares: (0..targets.len())
+            .map(|slot| SiteOfService { service: name(slot), site: "site".to_owned() })
+            .collect(),
+        services: services
+            .map(|slot| ServiceSlots {
+                name: name(slot as usize),
+                first_share: slot,
+                targets: std::iter::once(slot..slot + 1).collect(),
+                min_up: MinUp::of_both(1),
+                guards: Guards::default(),
+                slow_start: Duration::ZERO,
+                is_checked: true,
+            })
+            .collect(),
+        targets,
+    }
 }
 
 /// Waits for something to become true, and gives how long that took, without the time for which the machine kept this
@@ -62,7 +82,7 @@ async fn next_attempts(server: &Server, more: usize) {
 
 #[tokio::test]
 async fn meaning_7_nothing_is_known_before_the_first_result() {
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = adopt_one(&health, own_address(), fast(1));
     assert_eq!(board.verdict(0), Verdict::Unknown);
 }
@@ -71,7 +91,7 @@ async fn meaning_7_nothing_is_known_before_the_first_result() {
 async fn meaning_7_the_first_result_makes_a_dead_address_down_outright() {
     let mut check = http_check(1);
     (check.fall, check.rise) = (100, 100);
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = adopt_one(&health, own_address(), check);
     health.first_round().await;
     assert_eq!(board.verdict(0), Verdict::Down);
@@ -82,7 +102,7 @@ async fn meaning_7_the_first_result_makes_a_good_address_up_outright() {
     let server = Server::start(good()).await;
     let mut check = http_check(server.at.port());
     (check.fall, check.rise) = (100, 100);
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = adopt_one(&health, server.at.ip(), check);
     health.first_round().await;
     assert_eq!((board.verdict(0), server.connections()), (Verdict::Up, 1));
@@ -91,7 +111,7 @@ async fn meaning_7_the_first_result_makes_a_good_address_up_outright() {
 #[tokio::test]
 async fn a_tcp_check_is_content_with_a_connection() {
     let server = Server::start(ill()).await;
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let check = Check { kind: CheckKind::Tcp, ..fast(server.at.port()) };
     let board = adopt_one(&health, server.at.ip(), check);
     health.first_round().await;
@@ -101,7 +121,7 @@ async fn a_tcp_check_is_content_with_a_connection() {
 #[tokio::test]
 async fn an_address_must_pass_all_of_its_checks() {
     let server = Server::start(good()).await;
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let checks = vec![fast(server.at.port()), Check { kind: CheckKind::Tcp, ..fast(1) }];
     let board = health.adopt(layout([(server.at.ip(), checks)]));
     health.first_round().await;
@@ -117,7 +137,7 @@ async fn as_many_checks_as_are_needed_suffice() {
     for (need, target) in (1..).zip(&mut layout.targets) {
         target.need = need;
     }
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = health.adopt(layout);
     health.first_round().await;
     let verdicts = [0, 1, 2].map(|slot| board.verdict(slot));
@@ -134,7 +154,7 @@ async fn a_check_that_tells_nothing_leaves_open_what_the_others_do_not_decide() 
     let checks = vec![fast(at.port()), Check { kind: CheckKind::File(silent), port: None, ..fast(1) }];
     let mut layout = layout((0..2).map(|_| (at.ip(), checks.clone())));
     layout.targets[1].need = 1;
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = health.adopt(layout);
     health.first_round().await;
     assert_eq!([0, 1].map(|slot| board.verdict(slot)), [Verdict::Unknown, Verdict::Up]);
@@ -144,7 +164,7 @@ async fn a_check_that_tells_nothing_leaves_open_what_the_others_do_not_decide() 
 
 #[tokio::test]
 async fn an_address_that_nobody_checks_is_served() {
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = health.adopt(layout([(own_address(), vec![])]));
     assert!(board.verdict(0).is_served());
 }
@@ -153,7 +173,7 @@ async fn an_address_that_nobody_checks_is_served() {
 async fn a_server_that_is_killed_is_down_within_fall_times_every_and_one_timeout() {
     let server = Server::start(good()).await;
     let check = fast(server.at.port());
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = adopt_one(&health, server.at.ip(), check.clone());
     until(|| board.verdict(0) == Verdict::Up).await;
     server.kill().await;
@@ -165,7 +185,7 @@ async fn a_server_that_is_killed_is_down_within_fall_times_every_and_one_timeout
 async fn a_server_that_falls_silent_is_down_within_fall_times_every_and_one_timeout() {
     let server = Server::start(good()).await;
     let (at, check) = (server.at, fast(server.at.port()));
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = adopt_one(&health, at.ip(), check.clone());
     until(|| board.verdict(0) == Verdict::Up).await;
     server.kill().await;
@@ -183,7 +203,7 @@ async fn a_server_that_comes_back_is_up_within_rise_times_every_and_one_timeout(
         at
     };
     let check = fast(at.port());
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = adopt_one(&health, at.ip(), check.clone());
     until(|| board.verdict(0) == Verdict::Down).await;
     let _server = Server::start_at(at, good()).await;
@@ -195,7 +215,7 @@ async fn a_server_that_comes_back_is_up_within_rise_times_every_and_one_timeout(
 async fn it_takes_as_many_failures_as_fall_says() {
     let server = Server::start(good()).await;
     let (at, check) = (server.at, Check { fall: 4, ..fast(server.at.port()) });
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = adopt_one(&health, at.ip(), check);
     until(|| board.verdict(0) == Verdict::Up).await;
     server.kill().await;
@@ -209,7 +229,7 @@ async fn it_takes_as_many_failures_as_fall_says() {
 async fn equal_checks_of_equal_addresses_run_once() {
     let server = Server::start(good()).await;
     let (address, check) = (server.at.ip(), http_check(server.at.port()));
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = health.adopt(layout([(address, vec![check.clone()]), (address, vec![check.clone(), check])]));
     health.first_round().await;
     assert_eq!((board.verdict(0), board.verdict(1)), (Verdict::Up, Verdict::Up));
@@ -220,7 +240,7 @@ async fn equal_checks_of_equal_addresses_run_once() {
 async fn unequal_checks_of_one_address_run_each() {
     let server = Server::start(good()).await;
     let (address, check) = (server.at.ip(), http_check(server.at.port()));
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let _board = health.adopt(layout([(address, vec![check.clone(), Check { fall: 3, ..check }])]));
     health.first_round().await;
     assert_eq!(server.connections(), 2);
@@ -230,7 +250,7 @@ async fn unequal_checks_of_one_address_run_each() {
 async fn meaning_16_verdicts_of_unchanged_checks_survive_a_new_layout() {
     let server = Server::start(good()).await;
     let (at, check) = (server.at, http_check(server.at.port()));
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let _old = health.adopt(layout([(at.ip(), vec![check.clone()]), (own_address(), vec![http_check(1)])]));
     health.first_round().await;
     // Another slot now, and known before anybody was asked again.
@@ -243,7 +263,7 @@ async fn meaning_16_verdicts_of_unchanged_checks_survive_a_new_layout() {
 async fn a_dead_address_stays_down_on_the_old_board_while_the_new_one_does_without_it() {
     let server = Server::start(good()).await;
     let (dead, check) = (own_address(), fast(server.at.port()));
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let old = health.adopt(layout([(dead, vec![http_check(1)]), (server.at.ip(), vec![check.clone()])]));
     health.first_round().await;
     assert_eq!((old.verdict(0), old.verdict(1)), (Verdict::Down, Verdict::Up));
@@ -261,7 +281,7 @@ async fn a_new_board_that_shares_one_check_of_two_does_not_make_the_old_verdict_
     let server = Server::start(good()).await;
     let (at, kept) = (server.at, fast(server.at.port()));
     let gone = Check { fall: 3, ..kept.clone() };
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let old = health.adopt(layout([(at.ip(), vec![kept.clone(), gone])]));
     health.first_round().await;
     let new = health.adopt(layout([(at.ip(), vec![kept])]));
@@ -275,7 +295,7 @@ async fn a_new_board_that_shares_one_check_of_two_does_not_make_the_old_verdict_
 async fn both_boards_hear_of_a_change_until_the_old_one_is_retired() {
     let server = Server::start(good()).await;
     let (at, check) = (server.at, fast(server.at.port()));
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let old = adopt_one(&health, at.ip(), check.clone());
     health.first_round().await;
     let new = adopt_one(&health, at.ip(), check);
@@ -290,7 +310,7 @@ async fn both_boards_hear_of_a_change_until_the_old_one_is_retired() {
 #[tokio::test]
 async fn checks_go_on_between_adopt_and_retire_though_the_new_board_does_without_them() {
     let server = Server::start(good()).await;
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let old = adopt_one(&health, server.at.ip(), fast(server.at.port()));
     health.first_round().await;
     let _new = health.adopt(layout([]));
@@ -302,7 +322,7 @@ async fn checks_go_on_between_adopt_and_retire_though_the_new_board_does_without
 #[tokio::test]
 async fn checks_that_are_not_needed_end_with_retire() {
     let (gone, kept) = (Server::start(good()).await, Server::start(good()).await);
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let stays = (kept.at.ip(), vec![fast(kept.at.port())]);
     let tasks_before = alive_tasks();
     let _old = health.adopt(layout([(gone.at.ip(), vec![fast(gone.at.port())]), stays.clone()]));
@@ -319,7 +339,7 @@ async fn checks_that_are_not_needed_end_with_retire() {
 #[tokio::test]
 async fn a_board_that_was_let_go_of_before_the_swap_does_not_end_what_is_served() {
     let server = Server::start(good()).await;
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = adopt_one(&health, server.at.ip(), fast(server.at.port()));
     health.first_round().await;
     drop(health.adopt(layout([])));
@@ -331,7 +351,7 @@ async fn a_board_that_was_let_go_of_before_the_swap_does_not_end_what_is_served(
 #[tokio::test]
 async fn no_task_outlives_the_health_side() {
     let tasks_before = alive_tasks();
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let _board = health.adopt(layout((0..20).map(|_| (own_address(), vec![fast(1)]))));
     health.first_round().await;
     drop(health);
@@ -353,7 +373,7 @@ async fn five_hundred_targets_cost_as_many_tasks_down_as_up() {
         timeout: Duration::from_millis(400),
         ..http_check(port)
     };
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = health.adopt(layout(targets.iter().map(|address| (*address, vec![check.clone()]))));
     let all = |verdict: Verdict| (0..500).all(|slot| board.verdict(slot) == verdict);
     until(|| all(Verdict::Up)).await;
@@ -366,7 +386,7 @@ async fn five_hundred_targets_cost_as_many_tasks_down_as_up() {
 #[tokio::test]
 async fn a_change_of_one_target_leaves_the_others_alone() {
     let servers = [Server::start(good()).await, Server::start(good()).await, Server::start(ill()).await];
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board =
         health.adopt(layout(servers.iter().map(|server| (server.at.ip(), vec![fast(server.at.port())]))));
     health.first_round().await;
@@ -380,7 +400,7 @@ async fn a_change_of_one_target_leaves_the_others_alone() {
 async fn meaning_7_an_address_without_a_route_stays_unknown() {
     // A link-local address without its interface leads nowhere, with or without IPv6 on this machine.
     let address = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = adopt_one(&health, address.into(), fast(80));
     health.first_round().await;
     assert_eq!(board.verdict(0), Verdict::Unknown);
@@ -393,7 +413,7 @@ async fn meaning_7_an_address_without_a_route_stays_unknown() {
 async fn the_first_round_waits_for_a_silent_server_as_long_as_its_own_timeout() {
     let server = Server::start(vec![Step::Hold]).await;
     let check = Check { timeout: Duration::from_millis(500), ..http_check(server.at.port()) };
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = adopt_one(&health, server.at.ip(), check.clone());
     let begun = Instant::now();
     health.first_round().await;
@@ -404,7 +424,7 @@ async fn the_first_round_waits_for_a_silent_server_as_long_as_its_own_timeout() 
 #[tokio::test]
 async fn the_first_round_of_a_reload_waits_for_what_is_new_only() {
     let old = SocketAddr::new(own_address(), 1);
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let _old = adopt_one(&health, old.ip(), http_check(old.port()));
     health.first_round().await;
     let _new = adopt_one(&health, old.ip(), http_check(old.port()));

@@ -184,6 +184,7 @@ fn a_dns_check_that_cannot_be_asked_is_told() {
         ("{ dns: {} }", "6:16: a dns check needs a name, as in { name: example.com }"),
         ("{ dns: { name: 'a..b' } }", "6:24: \"a..b\" is no name: a name with an empty label"),
         ("{ dns: { name: a, type: SAO } }", "6:33: unknown type \"SAO\"; did you mean \"SOA\"?"),
+        ("{ dns: { name: a, type: OPT } }", "6:33: OPT is no type that records have"),
         ("{ dns: { name: a, rcode: NOEROR } }", "6:34: unknown RCODE \"NOEROR\"; did you mean \"NOERROR\"?"),
         (
             "{ dns: { name: a, rcode: [] } }",

@@ -60,7 +60,7 @@ async fn up_is_news_and_down_a_warning_with_what_was_checked() {
         body: None,
     };
     check.kind = CheckKind::Http(http);
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = health.adopt(layout([(at.ip(), vec![check])]));
     until(|| board.verdict(0) == Verdict::Up).await;
     server.kill().await;
@@ -83,7 +83,7 @@ async fn trouble_of_our_own_is_told_when_it_begins_and_when_it_ends() {
     let http = HttpCheck { path: "/".to_owned(), host: None, status: vec![(200, 399)], body: None };
     check.kind =
         CheckKind::Https(http, TlsCheck { sni: None, verify: true, ca: Some(ca.clone()), pin: vec![] });
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let board = health.adopt(layout([(address, vec![check])]));
     until(|| log.lines().len() == 1).await;
     // Long enough for it to be told again, if it were.
@@ -116,7 +116,7 @@ async fn a_certificate_that_ends_soon_is_told_once_at_however_many_addresses_it_
     let CheckKind::Http(http) = check.kind else { panic!("another kind") };
     check.kind = CheckKind::Https(http, TlsCheck { sni: None, verify: false, ca: None, pin: vec![] });
     (check.every, check.timeout) = (Duration::from_millis(500), Duration::from_millis(500));
-    let health = Health::new(Handle::current());
+    let health = Health::new(Handle::current(), None);
     let _board = health.adopt(layout(addresses.map(|address| (address, vec![check.clone()]))));
     health.first_round().await;
     // Another round, in which it would be told again.

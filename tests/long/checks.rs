@@ -131,12 +131,16 @@ fn wait_for(board: &Board, verdict: Verdict) {
 
 /// Prints processor time and memory of a while, and gives the part of a core.
 fn report(what: &str, slow: &Runtime) -> f64 {
-    let before = processor_time();
-    thread::sleep(MEASURED);
+    let (before, begun) = (processor_time(), Instant::now());
+    let mut most_descriptors = 0;
+    while begun.elapsed() < MEASURED {
+        thread::sleep(Duration::from_millis(50));
+        most_descriptors = most_descriptors.max(fs::read_dir("/proc/self/fd").unwrap().count());
+    }
     let cost = (processor_time() - before).as_secs_f64() / MEASURED.as_secs_f64();
-    let (tasks, sockets) = (slow.metrics().num_alive_tasks(), fs::read_dir("/proc/self/fd").unwrap().count());
+    let tasks = slow.metrics().num_alive_tasks();
     println!(
-        "{what:12} {:5.1} % of a core, {:6} KiB resident, {tasks} tasks, {sockets} descriptors",
+        "{what:12} {:5.1} % of a core, {:6} KiB resident, {tasks} tasks, at most {most_descriptors} descriptors",
         cost * 100.0,
         resident_memory()
     );

@@ -301,6 +301,24 @@ fn nothing_but_metrics_is_told_and_nobody_holds_the_place_of_others() {
 }
 
 #[test]
+fn serials_are_told_of_a_thousand_zones_and_of_no_more() {
+    let home = world::home();
+    tell_metrics(&home);
+    for number in 0..998 {
+        home.write(&format!("zones/z{number}.example.zone"), world::master_file(1));
+    }
+    let server = Server::start(home);
+    let serials = |samples: &BTreeMap<String, f64>| {
+        samples.keys().filter(|name| name.starts_with("meridian_zone_serial{")).count()
+    };
+    assert_eq!(serials(&samples(&page(&server))), 1000);
+    server.home.write("zones/one.more.example.zone", world::master_file(1));
+    wait_for_page(&server, "one zone more", |samples| samples["meridian_zones{state=\"good\"}"] == 1001.0);
+    assert_eq!(serials(&samples(&page(&server))), 0);
+    server.stop();
+}
+
+#[test]
 fn a_start_says_so_where_metrics_cannot_be_told() {
     let home = world::home();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -20,6 +20,7 @@ use ipnetwork::IpNetwork;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::config::QueryLog;
+use crate::geo::special::embedded;
 use crate::health::board::Board;
 use crate::nameserver::edns::ClientSubnet;
 use crate::nameserver::limit::Deed;
@@ -187,11 +188,15 @@ impl Place {
     }
 }
 
-/// The block around an address that is told of it, no longer than `most`.
+/// The block around an address that is told of it, no longer than `most`. Of an IPv6 address that holds an IPv4 one (6to4), no
+/// more of that is told than of any other.
 fn block(address: IpAddr, most: u8) -> IpNetwork {
     let (longest, nowhere) = match address {
         IpAddr::V4(_) => (24, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-        IpAddr::V6(_) => (56, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        IpAddr::V6(address) => {
+            let longest = embedded(address).map_or(56, |embedded| (embedded.offset + 24).min(56));
+            (longest, IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+        }
     };
     let length = most.min(longest);
     let around = IpNetwork::new(address, length).and_then(|block| IpNetwork::new(block.network(), length));
@@ -331,6 +336,9 @@ mod tests {
         assert_eq!(told("2001:db8:1:2ff:3::4", u8::MAX), "2001:db8:1:200::/56");
         assert_eq!(told("2001:db8:1:2ff:3::4", 48), "2001:db8:1::/48");
         assert_eq!(told("2001:db8::", 0), "::/0");
+        assert_eq!(told("2002:c000:24d::1", u8::MAX), "2002:c000:200::/40");
+        assert_eq!(told("::ffff:192.0.2.77", u8::MAX), "::/56");
+        assert_eq!(told("64:ff9b::192.0.2.77", u8::MAX), "64:ff9b::/56");
         let subnet = ClientSubnet { family: 0, source_prefix_length: 0, address: [0; 16] };
         assert_eq!(block_of_subnet(&subnet), None);
     }

@@ -7,6 +7,7 @@ use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::finding::{At, Findings, Severity, did_you_mean};
+use crate::health::Canary;
 use crate::health::probe::{LONGEST_BODY, read_roots};
 use crate::site::{Check, CheckKind, DnsCheck, ExecCheck, FileCheck, HttpCheck, TlsCheck};
 use crate::wire::message::RCODES;
@@ -123,7 +124,27 @@ fn at_key<'n>(mapping: &Mapping<'n>, key: &str) -> &'n At {
 
 /// Fewer than were written when one of them could not be read.
 pub(super) fn read_checks(items: &[Node], profiles: &[Profile], findings: &mut Findings) -> Vec<Check> {
-    items.iter().filter_map(|item| read_check(item, profiles, findings)).collect()
+    items.iter().filter_map(|item| read_check(item, profiles, &[], findings)).collect()
+}
+
+/// Checks of addresses that belong to no site: `{ address: 192.0.2.1, icmp: {} }`.
+pub fn read_canaries(node: &Node, findings: &mut Findings) -> Vec<Canary> {
+    const EXAMPLE: &str = "a canary such as { address: 192.0.2.1, icmp: {} }";
+    let read = |item: &Node, findings: &mut Findings| {
+        let check = read_check(item, &[], &["address"], findings)?;
+        let address = item.mapping(EXAMPLE, findings)?.get("address");
+        let Some(address) = address else {
+            findings.error(&item.at, format!("address: is missing, as in {EXAMPLE}"));
+            return None;
+        };
+        let text = address.text("an address such as 192.0.2.1", findings)?;
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            findings.error(&address.at, format!("\"{text}\" is no address such as 192.0.2.1 or 2001:db8::1"));
+        }
+        Some((parsed?, check))
+    };
+    node.items().iter().filter_map(|item| read(item, findings)).collect()
 }
 
 /// How many of a service's checks an address must pass.
@@ -147,11 +168,16 @@ pub(super) fn read_need(service: &Mapping<'_>, findings: &mut Findings) -> u16 {
     checks
 }
 
-fn read_check(node: &Node, profiles: &[Profile], findings: &mut Findings) -> Option<Check> {
+fn read_check(
+    node: &Node,
+    profiles: &[Profile],
+    more_keys: &[&str],
+    findings: &mut Findings,
+) -> Option<Check> {
     let mapping = node.mapping("a check such as { tcp: {}, port: 443 }", findings)?;
     let errors_before = errors(findings);
     let keys: Vec<&str> =
-        CheckKind::NAMES.iter().chain(&["port", "profile"]).chain(&TIMES).copied().collect();
+        CheckKind::NAMES.iter().chain(&["port", "profile"]).chain(&TIMES).chain(more_keys).copied().collect();
     mapping.know_only(&keys, findings);
     let kinds: Vec<&(Node, Node)> = mapping
         .entries
@@ -374,6 +400,9 @@ fn read_dns(node: &Node, findings: &mut Findings) -> Option<DnsCheck> {
         if rtype.is_none() {
             let hint = did_you_mean(text, Rtype::mnemonics());
             findings.error(&node.at, format!("unknown type \"{text}\"{hint}"));
+        }
+        if let Some(rtype) = rtype.filter(|rtype| rtype.is_meta()) {
+            findings.error(&node.at, format!("{rtype} is no type that records have"));
         }
         rtype
     })?;

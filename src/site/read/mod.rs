@@ -1,8 +1,9 @@
 //! `sites:` and `services:` as written -> [`Site`]s and [`Service`]s as meant.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{AllDown, MinUp, Near, Service, Site, SiteRrset};
+use super::{AllDown, BlastRadius, Guards, MinUp, Near, Service, Site, SiteRrset};
 use crate::finding::{At, Findings, did_you_mean};
 use crate::geo::Coordinates;
 use crate::wire::{Name, Rtype};
@@ -12,6 +13,7 @@ use crate::zone::yaml::read_rdata;
 mod checks;
 mod rules;
 
+pub use checks::read_canaries;
 use checks::{Profile, read_checks, read_need, read_profiles};
 use rules::{Members, read_rules};
 
@@ -226,7 +228,7 @@ fn read_km(node: &Node, findings: &mut Findings) -> Option<f64> {
     km
 }
 
-const SERVICE_KEYS: [&str; 11] = [
+const SERVICE_KEYS: [&str; 14] = [
     "ttl",
     "sites",
     "checks",
@@ -238,6 +240,9 @@ const SERVICE_KEYS: [&str; 11] = [
     "all_down",
     "same_site",
     "min_up",
+    "blast_radius",
+    "panic",
+    "slow_start",
 ];
 
 struct ServiceReader<'a> {
@@ -275,6 +280,11 @@ impl ServiceReader<'_> {
                 .get("min_up")
                 .and_then(|node| read_min_up(node, findings))
                 .unwrap_or(MinUp::of_both(1)),
+            guards: read_guards(&mapping, findings),
+            slow_start: mapping
+                .get("slow_start")
+                .and_then(|node| read_time(node, MOST_TO_TAKE, findings))
+                .unwrap_or_default(),
             near: mapping.get("near").and_then(|node| read_near(node, findings)),
             ecs: boolean("ecs", true, findings),
             same_site: boolean("same_site", false, findings),
@@ -409,6 +419,52 @@ fn read_min_up(node: &Node, findings: &mut Findings) -> Option<MinUp> {
     let mut of_type = |key: &str| mapping.get(key).map_or(Some(1), |node| node.number(1, MOST, findings));
     let (v4, v6) = (of_type("A"), of_type("AAAA"));
     Some(MinUp { v4: v4?, v6: v6? })
+}
+
+/// A drain or a slow start of more than a day is no drain.
+const MOST_TO_TAKE: Duration = Duration::from_secs(86_400);
+
+fn read_time(node: &Node, most: Duration, findings: &mut Findings) -> Option<Duration> {
+    let time = node.duration(findings)?;
+    if time > most {
+        findings.error(&node.at, format!("at most {} hours", most.as_secs() / 3600));
+        return None;
+    }
+    Some(time)
+}
+
+/// `blast_radius: off`, `blast_radius: 50%` or `{ sites: 50%, within: 10m }`; `panic: 50%`.
+fn read_guards(mapping: &Mapping<'_>, findings: &mut Findings) -> Guards {
+    let panic = mapping.get("panic").and_then(|node| read_part(node, findings));
+    let mut guards = Guards { panic, ..Guards::default() };
+    let Some(node) = mapping.get("blast_radius") else { return guards };
+    let mut blast_radius = guards.blast_radius.unwrap_or(BlastRadius { most: 1.0, within: Duration::ZERO });
+    if node.scalar() == Some("off") {
+        guards.blast_radius = None;
+        return guards;
+    }
+    if node.scalar().is_some() {
+        blast_radius.most = read_part(node, findings).unwrap_or(blast_radius.most);
+    } else if let Some(mapping) = node.mapping("off, 50%, or { sites: 50%, within: 10m },", findings) {
+        mapping.know_only(&["sites", "within"], findings);
+        let part = mapping.get("sites").and_then(|node| read_part(node, findings));
+        blast_radius.most = part.unwrap_or(blast_radius.most);
+        let within = mapping.get("within").and_then(|node| read_time(node, MOST_TO_TAKE, findings));
+        blast_radius.within = within.unwrap_or(blast_radius.within);
+    }
+    guards.blast_radius = Some(blast_radius);
+    guards
+}
+
+/// `50%` is 0.5.
+fn read_part(node: &Node, findings: &mut Findings) -> Option<f64> {
+    let text = node.text("a part such as 50%", findings)?;
+    let percent = text.strip_suffix('%').and_then(|percent| percent.trim().parse::<f64>().ok());
+    let part = percent.filter(|percent| *percent > 0.0 && *percent <= 100.0).map(|percent| percent / 100.0);
+    if part.is_none() {
+        findings.error(&node.at, format!("\"{text}\" is no part such as 50%"));
+    }
+    part
 }
 
 fn read_near(node: &Node, findings: &mut Findings) -> Option<Near> {

@@ -1,0 +1,306 @@
+//! Verdicts of checks, words of operators, guards -> what a board says.
+//!
+//! Everything is decided for a site of a service, from what checks say of its addresses:
+//!
+//! ```text
+//!   force  >  drain  >  isolation  >  blast radius  >  panic  >  verdict  >  unknown        (meaning 9)
+//! ```
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Weak};
+
+use tokio::time::Instant;
+
+use super::Subject;
+use super::board::{Board, Layout, ServiceSlots, Share, SiteOfService, Target, Verdict};
+use super::events::{Events, Kind};
+use super::guard::{self, Hold, Remembered, Seen};
+use super::overrides::{Forced, Milliseconds, Overrides};
+use crate::site::MinUp;
+
+/// A board that is written to, for as long as somebody holds it.
+#[derive(Debug)]
+pub(super) struct Published {
+    board: Weak<Board>,
+    /// Which slots a subject has a say in. Without it, a site of many addresses that fails would cost as many
+    /// walks over the whole board.
+    pub(super) slots: HashMap<Arc<Subject>, Vec<u32>>,
+    /// What checks say, by slot.
+    verdicts: Vec<Verdict>,
+    services: Vec<OfService>,
+}
+
+/// What is remembered of a service.
+#[derive(Clone, Debug, Default)]
+struct OfService {
+    sites: Vec<OfSite>,
+    /// All of it was down, and whether this server knew itself to be cut off then.
+    is_down: Option<bool>,
+    /// Whether time alone may change something.
+    is_moving: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct OfSite {
+    guard: Remembered,
+    hold: Option<Hold>,
+    /// When it was last seen to come back.
+    back: Option<Instant>,
+    was_down: bool,
+}
+
+/// What decides besides the verdicts of checks.
+pub(super) struct Around<'a> {
+    pub(super) overrides: &'a Overrides,
+    /// Since when this server's own link is in doubt.
+    pub(super) isolated: Option<Instant>,
+    pub(super) has_canaries: bool,
+    pub(super) events: &'a mut Events,
+    /// Whether shares that operators gave are on their way.
+    pub(super) is_moving: bool,
+    /// Whether what guards do is told: of two boards that are read at a time, one does.
+    pub(super) tells: bool,
+    /// On the wall, for overrides; and one that nobody sets, for the rest.
+    pub(super) wall: Milliseconds,
+    pub(super) now: Instant,
+}
+
+/// What a guard does to a site, for people.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The service.
+    pub service: String,
+    /// The site.
+    pub site: String,
+    /// Why.
+    pub hold: Hold,
+}
+
+impl Published {
+    /// A board that says nothing yet; what guards remember goes on from the one before, by names.
+    pub(super) fn new(
+        board: &Arc<Board>,
+        slots: HashMap<Arc<Subject>, Vec<u32>>,
+        before: Option<&Published>,
+    ) -> Published {
+        let layout = board.layout();
+        let earlier = before.map(Published::by_name).unwrap_or_default();
+        let services = layout.services.iter().map(|service| {
+            let sites = layout.sites(service);
+            let remembered = |site: &SiteOfService| {
+                earlier.get(&(site.service.clone(), site.site.clone())).copied().unwrap_or_default()
+            };
+            OfService { sites: sites.iter().map(remembered).collect(), is_down: None, is_moving: true }
+        });
+        let services = services.collect();
+        let verdicts = vec![Verdict::Unknown; layout.targets.len()];
+        Published { board: Arc::downgrade(board), slots, verdicts, services }
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.board.strong_count() > 0
+    }
+
+    pub(super) fn is_of(&self, board: &Arc<Board>) -> bool {
+        self.board.as_ptr() == Arc::as_ptr(board)
+    }
+
+    pub(super) fn target(&self, slot: u32) -> Option<Target> {
+        self.board.upgrade()?.layout().targets.get(slot as usize).cloned()
+    }
+
+    /// What checks say of a slot. Where that cannot be told any more, what was known last stands.
+    pub(super) fn note(&mut self, slot: u32, verdict: Option<Verdict>) {
+        if let (Some(noted), Some(verdict)) = (self.verdicts.get_mut(slot as usize), verdict) {
+            *noted = verdict;
+        }
+    }
+
+    /// Publishes what follows for all services, or for those that have one of these slots.
+    pub(super) fn publish(&mut self, only: Option<&[u32]>, around: &mut Around<'_>) {
+        let Some(board) = self.board.upgrade() else { return };
+        let Published { verdicts, services, .. } = self;
+        for (service, state) in board.layout().services.iter().zip(services) {
+            let slots = slots_of(service);
+            if only.is_none_or(|only| only.iter().any(|slot| slots.contains(slot))) {
+                state.publish(service, &board, verdicts, around);
+            }
+        }
+    }
+
+    /// Publishes what time has changed.
+    pub(super) fn move_on(&mut self, around: &mut Around<'_>) {
+        let Some(board) = self.board.upgrade() else { return };
+        let Published { verdicts, services, .. } = self;
+        for (service, state) in board.layout().services.iter().zip(services) {
+            if around.is_moving || state.is_moving {
+                state.publish(service, &board, verdicts, around);
+            }
+        }
+    }
+
+    /// Sites that a guard gives out at this moment.
+    pub(super) fn held(&self) -> Vec<Held> {
+        let Some(board) = self.board.upgrade() else { return Vec::new() };
+        let layout = board.layout();
+        let sites = layout
+            .services
+            .iter()
+            .zip(&self.services)
+            .flat_map(|(service, state)| layout.sites(service).iter().zip(&state.sites));
+        sites
+            .filter_map(|(site, state)| {
+                Some(Held { service: site.service.clone(), site: site.site.clone(), hold: state.hold? })
+            })
+            .collect()
+    }
+
+    pub(super) fn layout(&self) -> Option<Layout> {
+        self.board.upgrade().map(|board| board.layout().clone())
+    }
+
+    fn by_name(&self) -> HashMap<(String, String), OfSite> {
+        let Some(layout) = self.layout() else { return HashMap::new() };
+        let sites = self.services.iter().flat_map(|service| &service.sites);
+        layout.shares.into_iter().map(|share| (share.service, share.site)).zip(sites.copied()).collect()
+    }
+}
+
+impl OfService {
+    fn publish(
+        &mut self,
+        service: &ServiceSlots,
+        board: &Board,
+        verdicts: &[Verdict],
+        around: &mut Around<'_>,
+    ) {
+        let sites = board.layout().sites(service);
+        let stances: Vec<(Option<Forced>, Share)> = sites
+            .iter()
+            .map(|site| {
+                let Around { overrides, wall, .. } = around;
+                let share = overrides.share(&site.site, &service.name, *wall);
+                (overrides.forced(&site.site, &service.name), share)
+            })
+            .collect();
+        let seen: Vec<Seen> = service
+            .targets
+            .iter()
+            .zip(&stances)
+            .map(|(targets, stance)| match stance {
+                (Some(_), _) | (None, Share::DRAINED) => Seen::Set,
+                _ => see(board, targets, verdicts, service.min_up),
+            })
+            .collect();
+        let mut remembered: Vec<Remembered> = self.sites.iter().map(|site| site.guard).collect();
+        let holds = guard::judge(&service.guards, &mut remembered, &seen, around.isolated, around.now);
+        for (state, guard) in self.sites.iter_mut().zip(remembered) {
+            state.guard = guard;
+        }
+        self.tell_of_holds(service, sites, &holds, around);
+        self.tell_of_the_end(service, &seen, around);
+        self.is_moving = holds.iter().any(Option::is_some);
+        for (index, targets) in service.targets.iter().enumerate() {
+            let (forced, share) = stances[index];
+            for slot in targets.clone() {
+                let verdict = match (forced, verdicts[slot as usize]) {
+                    (Some(Forced::Up), _) => Verdict::ForcedUp,
+                    (Some(Forced::Down), _) => Verdict::ForcedDown,
+                    (None, Verdict::Down) if holds[index].is_some() => Verdict::Held,
+                    (None, verdict) => verdict,
+                };
+                board.set_verdict(slot, verdict);
+            }
+            let share = share.min(self.slow_start(index, seen[index], service, around.now));
+            board.set_share(service.first_share + index as u32, share);
+        }
+    }
+
+    /// The share of a site that has just come back. It is never nothing: that would be a drain.
+    fn slow_start(&mut self, index: usize, seen: Seen, service: &ServiceSlots, now: Instant) -> Share {
+        let state = &mut self.sites[index];
+        if seen == Seen::Up && state.was_down {
+            state.back = Some(now);
+        }
+        state.was_down = seen == Seen::Down || seen == Seen::Unknown && state.was_down;
+        let Some(back) = state.back else { return Share::FULL };
+        let part = now.duration_since(back).as_secs_f64() / service.slow_start.as_secs_f64();
+        if service.slow_start.is_zero() || part >= 1.0 || seen != Seen::Up {
+            state.back = None;
+            return Share::FULL;
+        }
+        self.is_moving = true;
+        Share(((f64::from(Share::FULL.0) * part) as u16).max(1))
+    }
+
+    fn tell_of_holds(
+        &mut self,
+        service: &ServiceSlots,
+        sites: &[SiteOfService],
+        holds: &[Option<Hold>],
+        around: &mut Around<'_>,
+    ) {
+        for ((site, state), hold) in sites.iter().zip(&mut self.sites).zip(holds) {
+            if state.hold == *hold {
+                continue;
+            }
+            let place = format!("service {}, site {}", service.name, site.site);
+            match (hold, state.hold) {
+                _ if !around.tells => {}
+                (Some(hold), _) => {
+                    around.events.warn(
+                        Kind::Guard,
+                        format!("{place}: is down, and is given out all the same ({hold})"),
+                    );
+                }
+                (None, earlier) => {
+                    let why = earlier.map_or_else(String::new, |hold| format!(" ({hold})"));
+                    around.events.note(Kind::Guard, format!("{place}: is no longer held{why}"));
+                }
+            }
+            state.hold = *hold;
+        }
+    }
+
+    /// When all sites of a service are down, either the service is or this server is cut off; nobody should have to guess.
+    fn tell_of_the_end(&mut self, service: &ServiceSlots, seen: &[Seen], around: &mut Around<'_>) {
+        let counted = || seen.iter().filter(|seen| **seen != Seen::Set);
+        let are_all = counted().count() > 0 && counted().all(|seen| *seen == Seen::Down);
+        let is_down = are_all.then_some(around.isolated.is_some());
+        if let Some(is_isolated) = is_down.filter(|_| is_down != self.is_down && around.tells) {
+            let doubt = match around.has_canaries {
+                true if is_isolated => "the canaries fail, too: the fault is here",
+                true => "the canaries are well, so this is believed",
+                false => "no canaries are configured that could tell whether the fault is here",
+            };
+            around.events.warn(Kind::Alarm, format!("service {}: every site is down; {doubt}", service.name));
+        }
+        self.is_down = is_down;
+    }
+}
+
+/// A site is down when it has too little for every type of address that it has (meaning 7).
+fn see(board: &Board, targets: &Range<u32>, verdicts: &[Verdict], min_up: MinUp) -> Seen {
+    let of_family = |is_v4: bool| {
+        let in_family = move |slot: &u32| board.layout().targets[*slot as usize].address.is_ipv4() == is_v4;
+        targets.clone().filter(in_family).map(|slot| verdicts[slot as usize])
+    };
+    let is_enough = |is_v4: bool, needed: u8| {
+        let count = of_family(is_v4).count();
+        let up = of_family(is_v4).filter(|verdict| verdict.is_served()).count();
+        count > 0 && up >= usize::from(needed.max(1)).min(count)
+    };
+    let mut all = targets.clone().map(|slot| verdicts[slot as usize]);
+    match () {
+        () if targets.is_empty() => Seen::Up,
+        () if !is_enough(true, min_up.v4) && !is_enough(false, min_up.v6) => Seen::Down,
+        () if all.any(|verdict| verdict == Verdict::Up) => Seen::Up,
+        () => Seen::Unknown,
+    }
+}
+
+fn slots_of(service: &ServiceSlots) -> Range<u32> {
+    let start = service.targets.first().map_or(0, |targets| targets.start);
+    start..service.targets.last().map_or(0, |targets| targets.end)
+}
