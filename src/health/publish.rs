@@ -266,7 +266,8 @@ impl OfService {
     /// When all sites of a service are down, either the service is or this server is cut off; nobody should have to guess.
     fn tell_of_the_end(&mut self, service: &ServiceSlots, seen: &[Seen], around: &mut Around<'_>) {
         let counted = || seen.iter().filter(|seen| **seen != Seen::Set);
-        let are_all = counted().count() > 0 && counted().all(|seen| *seen == Seen::Down);
+        // Of a single site, its verdict has told all.
+        let are_all = counted().count() > 1 && counted().all(|seen| *seen == Seen::Down);
         let is_down = are_all.then_some(around.isolated.is_some());
         if let Some(is_isolated) = is_down.filter(|_| is_down != self.is_down && around.tells) {
             let doubt = match around.has_canaries {

@@ -363,6 +363,7 @@ async fn five_hundred_targets_cost_as_many_tasks_down_as_up() {
     // One listener for all of 127.0.0.0/8: where it accepts, everybody is up.
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
+    let health = Health::new(Handle::current(), None);
     let tasks_before = alive_tasks();
     let accepting = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
     let targets: Vec<IpAddr> =
@@ -373,7 +374,6 @@ async fn five_hundred_targets_cost_as_many_tasks_down_as_up() {
         timeout: Duration::from_millis(400),
         ..http_check(port)
     };
-    let health = Health::new(Handle::current(), None);
     let board = health.adopt(layout(targets.iter().map(|address| (*address, vec![check.clone()]))));
     let all = |verdict: Verdict| (0..500).all(|slot| board.verdict(slot) == verdict);
     until(|| all(Verdict::Up)).await;
