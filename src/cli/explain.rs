@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use ipnetwork::IpNetwork;
@@ -10,11 +11,11 @@ use serde_json::{Value, json};
 
 use super::Places;
 use crate::catchment::{Catch, ServiceIndex};
-use crate::control::findings_as_json;
+use crate::control::{self, findings_as_json};
 use crate::finding::{Findings, Severity, did_you_mean};
 use crate::geo::special::{embedded, v4_runs, v6_runs};
 use crate::geo::{Databases, Place};
-use crate::health::board::Board;
+use crate::health::board::{Board, Share, Verdict};
 use crate::nameserver::{Responded, Steered};
 use crate::reload::Reloader;
 use crate::reload::expect::{ask, take_down};
@@ -27,7 +28,8 @@ use crate::wire::{Name, Rtype};
 
 /// Tell why a client gets the answer that it gets: the place, the rule, every site in order, the response.
 ///
-/// From the same code that the server answers with. No server is asked: sites count as up, but for --down.
+/// From the same code that the server answers with. Sites count as up, but for --down; with --running they are what they are to
+/// the running server.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: meridian explain www.example.com AAAA --from 2a02:6b8::/32 --down lhr")]
 pub(super) struct Explain {
@@ -42,6 +44,9 @@ pub(super) struct Explain {
     /// A site to take as down; may be given several times.
     #[arg(long, value_name = "SITE")]
     down: Vec<String>,
+    /// Take verdicts, drains and forces from the running server, by its control socket.
+    #[arg(long)]
+    running: bool,
     #[command(flatten)]
     places: Places,
     /// For programs.
@@ -60,6 +65,8 @@ struct Explanation {
     chosen: Option<String>,
     scope: Option<u8>,
     ttl: Option<u32>,
+    /// How long it takes to tell that a site is dead.
+    detection: Option<Duration>,
     response: Message,
     /// What is wrong with the files.
     findings: Findings,
@@ -71,7 +78,9 @@ struct Ranked {
     km: Option<f64>,
     cost: Option<f64>,
     basis: &'static str,
-    verdict: &'static str,
+    verdict: String,
+    /// How much of its clients it takes, from 0 to 1.
+    share: f64,
 }
 
 impl Explain {
@@ -115,6 +124,13 @@ impl Explain {
             return Err((reload.findings.to_string(), ExitCode::from(1)));
         };
         let board = Board::new(layout);
+        if self.running {
+            let told = control::tell(&config.control, &control::Command::Status);
+            let status = told.map_err(|error| {
+                (format!("{}: {error}; is a server running?\n", config.control.display()), ExitCode::from(5))
+            })?;
+            publish_as(&board, &status);
+        }
         self.take_down(&snapshot, &board).map_err(wrong_usage)?;
 
         let is_address = from.prefix() == if from.is_ipv4() { 32 } else { 128 };
@@ -174,6 +190,7 @@ impl Explanation {
             chosen: None,
             scope: None,
             ttl: None,
+            detection: None,
             response: Message::default(),
             findings: Findings::new(),
         }
@@ -191,6 +208,7 @@ impl Explanation {
         let address = located(from);
         let rule = first_match(service, &self.place, |subnet| subnet.contains(address));
         self.service = Some(service.name.clone());
+        self.detection = service.detection();
         self.rule = rule.map(|rule| (rule + 1, service.rules[rule].at.to_string()));
         let site_name = |site: u16| service.sites[usize::from(site)].name.clone();
         self.chosen = responded.steered.and_then(Steered::site).map(site_name);
@@ -208,9 +226,13 @@ impl Explanation {
         let compiled = snapshot.service(index);
         for &site in ranking.exact.iter().chain(rest) {
             let cost = self.place.point().and_then(|point| cost(point, &service.sites[usize::from(site)]));
-            let addresses = compiled.addresses(site);
-            let is_up = addresses.is_empty()
-                || addresses.iter().any(|address| board.verdict(address.verdict).is_served());
+            let verdicts = || compiled.addresses(site).iter().map(|address| board.verdict(address.verdict));
+            // What the site as a whole is to this client: the best of what its addresses are.
+            let verdict = match verdicts().find(|verdict| verdict.is_served()).or_else(|| verdicts().next()) {
+                Some(Verdict::Unknown) | None if service.checks.is_empty() => Verdict::Up,
+                verdict => verdict.unwrap_or(Verdict::Up),
+            };
+            let share = board.share(compiled.sites[usize::from(site)].share);
             self.ranking.push(Ranked {
                 site: site_name(site),
                 km: cost.map(|cost| cost.km),
@@ -220,11 +242,8 @@ impl Explanation {
                     Some(_) => "distance",
                     None => "order",
                 },
-                verdict: match (is_up, service.checks.is_empty()) {
-                    (false, _) => "down",
-                    (true, true) => "up",
-                    (true, false) => "unknown",
-                },
+                verdict: verdict.to_string(),
+                share: f64::from(share.0) / f64::from(Share::FULL.0),
             });
         }
     }
@@ -253,10 +272,12 @@ impl Explanation {
                 "cost": ranked.cost.map(f64::round),
                 "basis": ranked.basis,
                 "verdict": ranked.verdict,
+                "share": ranked.share,
             })).collect::<Vec<_>>(),
             "chosen": self.chosen,
             "scope": self.scope,
             "ttl": self.ttl,
+            "detection_seconds": self.detection.map(|detection| detection.as_secs_f64()),
             "response": self.response.print(),
             "findings": findings_as_json(&self.findings),
         })
@@ -283,7 +304,16 @@ impl Explanation {
                 (Some(km), _) => format!("{km:.0} km"),
                 _ => String::new(),
             };
-            writeln!(out, "{title:9} {number:3}. {site:12} {:8} by {:8} {km}", ranked.verdict, ranked.basis)?;
+            let taken = match ranked.share {
+                0.0 => " drained".to_owned(),
+                share if share < 1.0 => format!(" takes {:.0}% of its clients", share * 100.0),
+                _ => String::new(),
+            };
+            writeln!(
+                out,
+                "{title:9} {number:3}. {site:12} {:8} by {:8} {km}{taken}",
+                ranked.verdict, ranked.basis
+            )?;
         }
         if self.service.is_some() {
             writeln!(out, "chosen    {}", self.chosen.as_deref().unwrap_or("none"))?;
@@ -293,6 +323,11 @@ impl Explanation {
         }
         if let Some(ttl) = self.ttl {
             writeln!(out, "ttl       {ttl}")?;
+            if let Some(detection) = self.detection {
+                // Never less: a resolver that asked just before the verdict keeps the answer for all of its time.
+                let last = detection + Duration::from_secs(u64::from(ttl));
+                writeln!(out, "failover  {detection:?} to tell, the last client after {last:?}")?;
+            }
         }
         write!(out, "\n{}", self.response.print())
     }
@@ -308,6 +343,32 @@ impl Explanation {
         ];
         let known: Vec<String> = parts.into_iter().flatten().collect();
         if known.is_empty() { "-".to_owned() } else { known.join(", ") }
+    }
+}
+
+/// Verdicts and shares of the running server, by the names of what they are of: what it does not have stays as it is.
+fn publish_as(board: &Board, status: &Value) {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let layout = board.layout();
+    for service in list(&status["services"]) {
+        let Some(slots) = layout.services.iter().find(|slots| service["name"] == *slots.name) else {
+            continue;
+        };
+        for site in list(&service["sites"]) {
+            let sites = layout.sites(slots).iter().zip(&slots.targets).enumerate();
+            for (index, (_, targets)) in sites.filter(|(_, (known, _))| site["site"] == *known.site) {
+                for slot in targets.clone() {
+                    let address = layout.targets[slot as usize].address.to_string();
+                    if let Some(verdict) = site["verdicts"][&address].as_str().and_then(Verdict::from_name) {
+                        board.set_verdict(slot, verdict);
+                    }
+                }
+                if let Some(share) = site["share"].as_f64() {
+                    let share = Share((share * f64::from(Share::FULL.0)).round() as u16);
+                    board.set_share(slots.first_share + index as u32, share);
+                }
+            }
+        }
     }
 }
 

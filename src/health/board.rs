@@ -37,6 +37,12 @@ impl Verdict {
         !matches!(self, Verdict::Down | Verdict::ForcedDown)
     }
 
+    /// Of its name in `status`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Verdict> {
+        (0..=5).map(Verdict::from_number).find(|verdict| verdict.to_string() == name)
+    }
+
     fn from_number(number: u8) -> Verdict {
         match number {
             1 => Verdict::Up,

@@ -10,7 +10,7 @@ use super::page::{Kind, Page};
 use super::process::Process;
 use crate::control::{self, Status};
 use crate::health::board::{Share, Verdict};
-use crate::health::tries;
+use crate::health::{events, tries};
 use crate::nameserver::limit::Deed;
 use crate::nameserver::{NoSite, Transport};
 use crate::policy::rate_limit::Level;
@@ -123,6 +123,7 @@ fn tell_of_services(page: &mut Page, status: &Status<'_>) {
         }
     }
     tell_of_verdicts(page, status);
+    tell_of_overrides(page, status);
 }
 
 /// Of addresses that are checked, or of which an operator said something.
@@ -154,6 +155,33 @@ fn tell_of_verdicts(page: &mut Page, status: &Status<'_>) {
     family("meridian_address_up", help, Verdict::is_served);
     let help = "1 while nothing is known of an address that is checked, through trouble of this machine or before its first check.";
     family("meridian_address_unknown", help, |verdict| verdict == Verdict::Unknown);
+}
+
+/// What stands between checks and answers: operators' words and guards.
+fn tell_of_overrides(page: &mut Page, status: &Status<'_>) {
+    let help =
+        "1 for each site that an operator drained or forced; of all services where the label is empty.";
+    let mut family = page.family("meridian_override", Gauge, help);
+    for standing in &status.overrides {
+        let service = standing.service.as_deref().unwrap_or_default();
+        family.sample(&[("service", service), ("site", &standing.site), ("what", standing.deed.name())], 1);
+    }
+    let help = "1 for each site that is down and given out all the same, by the guard that holds it.";
+    let mut family = page.family("meridian_site_held", Gauge, help);
+    for held in &status.held {
+        let guard = held.hold.to_string();
+        family.sample(&[("service", &held.service), ("site", &held.site), ("guard", &guard)], 1);
+    }
+    if let Some(is_isolated) = status.is_isolated {
+        let help = "1 while all canaries fail, and no site leaves. Nothing where there are none.";
+        page.family("meridian_isolated", Gauge, help).sample(&[], u8::from(is_isolated));
+    }
+    let help =
+        "What happened since the start, by kind: verdicts that changed, guards that acted, orders, alarms.";
+    let mut family = page.family("meridian_events_total", Counter, help);
+    for (kind, count) in events::Kind::ALL.iter().zip(status.events.1) {
+        family.sample(&[("kind", kind.name())], count);
+    }
 }
 
 fn tell_of_checks(page: &mut Page, status: &Status<'_>) {

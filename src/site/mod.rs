@@ -80,6 +80,21 @@ pub struct Service {
     pub at: At,
 }
 
+impl Service {
+    /// The longest that it takes until an address that dies is no longer given out, as far as this server has a say: the time
+    /// to tell. None where nothing is checked.
+    ///
+    /// As many checks must fail as make `need` impossible; each takes `fall` attempts, the first of which begins up to `every`
+    /// after the death, and the last of which may take all of its time.
+    #[must_use]
+    pub fn detection(&self) -> Option<Duration> {
+        let mut times: Vec<Duration> =
+            self.checks.iter().map(|check| check.every * u32::from(check.fall) + check.timeout).collect();
+        times.sort_unstable();
+        times.get(self.checks.len().checked_sub(usize::from(self.need))?).copied()
+    }
+}
+
 /// What keeps checks from taking too many sites of a service away (meaning 9).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Guards {
