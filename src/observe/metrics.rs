@@ -172,9 +172,10 @@ fn tell_of_overrides(page: &mut Page, status: &Status<'_>) {
         let guard = held.hold.to_string();
         family.sample(&[("service", &held.service), ("site", &held.site), ("guard", &guard)], 1);
     }
+    let help = "1 while all canaries fail, and no site leaves. Nothing where there are none.";
+    let mut family = page.family("meridian_isolated", Gauge, help);
     if let Some(is_isolated) = status.is_isolated {
-        let help = "1 while all canaries fail, and no site leaves. Nothing where there are none.";
-        page.family("meridian_isolated", Gauge, help).sample(&[], u8::from(is_isolated));
+        family.sample(&[], u8::from(is_isolated));
     }
     let help =
         "What happened since the start, by kind: verdicts that changed, guards that acted, orders, alarms.";

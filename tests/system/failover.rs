@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -172,5 +172,61 @@ fn a_demo_site_is_stopped_and_started_by_its_name() {
     writeln!(keyboard, "demo-syd").expect("it reads");
     sites.wait_for_line_after(mark, "demo-syd runs at");
     assert!(wait_for_answer(&server, &question, "127.0.0.11") <= PROMISED);
+    server.stop();
+}
+
+/// With the profile that is meant for this: the first answer without a dead site, twenty deaths in a row, each at another moment
+/// between two attempts.
+#[test]
+fn twenty_deaths_are_over_in_less_than_three_seconds_each() {
+    const DEATHS: usize = 20;
+    const BOUND: Duration = Duration::from_secs(3);
+    let spare = Website::start(SocketAddr::from(([127, 88, 21, 1], 0))).expect("a port");
+    let port = spare.at.port();
+    let mut dying: Vec<Option<Website>> = (0..DEATHS as u8)
+        .map(|site| Some(Website::start(SocketAddr::from(([127, 88, 20, 1 + site], port))).expect("a port")))
+        .collect();
+    let home = world::home();
+    let each = |text: &dyn Fn(usize) -> String| (0..DEATHS).map(text).collect::<String>();
+    home.write(
+        "zones/sites.yaml",
+        format!(
+            "profiles:\n  fast: {{ every: 1s, timeout: 500ms, fall: 2, rise: 2 }}\nsites:\n  spare: {{ A: 127.88.21.1 }}\n{}services:\n{}",
+            each(&|site| format!("  s{site}: {{ A: 127.88.20.{} }}\n", site + 1)),
+            each(&|site| format!(
+                "  w{site}: {{ sites: [s{site}, spare], checks: [{{ http: {{}}, port: {port}, profile: fast }}] }}\n"
+            )),
+        ),
+    );
+    let owners = each(&|site| format!("  w{site}: {{ service: w{site} }}\n"));
+    home.write("zones/example.com.yaml", world::zone(1).replace("  www: { service: web }\n", &owners));
+    let server = Server::start(home);
+    let answer = |site: usize| answer_from(&server, &format!("w{site}.example.com"), SYDNEY);
+    for site in 0..DEATHS {
+        assert_eq!(answer(site), format!("127.88.20.{}", site + 1));
+    }
+    let died: Vec<Instant> = dying
+        .iter_mut()
+        .map(|site| {
+            // A twentieth of the time between attempts, so that all moments of it come.
+            thread::sleep(Duration::from_millis(50));
+            drop(site.take());
+            Instant::now()
+        })
+        .collect();
+    let mut left: Vec<usize> = (0..DEATHS).collect();
+    let mut took = Vec::new();
+    while !left.is_empty() {
+        left.retain(|&site| {
+            let is_over = answer(site) == "127.88.21.1";
+            if is_over {
+                took.push(died[site].elapsed());
+            }
+            assert!(is_over || died[site].elapsed() < BOUND, "{site} is given out after {BOUND:?}");
+            !is_over
+        });
+    }
+    took.sort_unstable();
+    println!("from {:?} to {:?}, median {:?}", took[0], took[DEATHS - 1], took[DEATHS / 2]);
     server.stop();
 }

@@ -109,6 +109,32 @@ fn an_override_expires_by_itself_and_the_rest_survives_a_restart() {
 }
 
 #[test]
+fn explain_of_the_running_server_knows_what_operators_said() {
+    let server = Server::start(home());
+    let explain = |more: &[&str]| {
+        let words = [&["explain", "www.example.com", "--from", "1.1.1.1"], more].concat();
+        server.home.run(&words).expect(0).stdout
+    };
+    server.tell(&["drain", "syd"]).expect(0);
+    assert!(explain(&[]).contains("chosen    syd\n"));
+    let running = explain(&["--running"]);
+    assert!(running.contains("chosen    fra\n") && running.contains(" drained\n"), "{running}");
+    server.tell(&["force", "syd", "up"]).expect(0);
+    let running = explain(&["--running"]);
+    assert!(running.contains("chosen    syd\n") && running.contains("forced up"), "{running}");
+    let home = server.stop();
+    home.run(&["explain", "www.example.com", "--from", "1.1.1.1", "--running"]).expect(5);
+}
+
+#[test]
+fn explain_tells_how_long_the_last_client_stays() {
+    let home = checked_home(1, "127.88.10");
+    home.replace("zones/sites.yaml", "every: 200ms, timeout: 200ms", "every: 5s, timeout: 2s, fall: 3");
+    let ran = home.run(&["explain", "www.example.com", "--from", "1.1.1.1"]).expect(0);
+    assert!(ran.stdout.contains("failover  17s to tell, the last client after 47s\n"), "{}", ran.stdout);
+}
+
+#[test]
 fn a_drain_may_go_little_by_little() {
     let server = Server::start(home());
     let ran = server.tell(&["drain", "syd", "--over", "3s"]).expect(0);
