@@ -84,7 +84,7 @@ pub(crate) fn sites(count: usize) -> Vec<Arc<Site>> {
 pub(crate) fn service(name: &str, sites: Vec<Arc<Site>>) -> Service {
     Service {
         name: name.to_owned(),
-        ttl: 30,
+        ttl: 30..=30,
         sites,
         checks: Vec::new(),
         need: 0,

@@ -67,6 +67,8 @@ struct Explanation {
     ttl: Option<u32>,
     /// How long it takes to tell that a site is dead.
     detection: Option<Duration>,
+    /// The longest that the service's own TTL may be.
+    longest_ttl: u32,
     response: Message,
     /// What is wrong with the files.
     findings: Findings,
@@ -191,6 +193,7 @@ impl Explanation {
             scope: None,
             ttl: None,
             detection: None,
+            longest_ttl: 0,
             response: Message::default(),
             findings: Findings::new(),
         }
@@ -209,6 +212,7 @@ impl Explanation {
         let rule = first_match(service, &self.place, |subnet| subnet.contains(address));
         self.service = Some(service.name.clone());
         self.detection = service.detection();
+        self.longest_ttl = *service.ttl.end();
         self.rule = rule.map(|rule| (rule + 1, service.rules[rule].at.to_string()));
         let site_name = |site: u16| service.sites[usize::from(site)].name.clone();
         self.chosen = responded.steered.and_then(Steered::site).map(site_name);
@@ -325,7 +329,7 @@ impl Explanation {
             writeln!(out, "ttl       {ttl}")?;
             if let Some(detection) = self.detection {
                 // Never less: a resolver that asked just before the verdict keeps the answer for all of its time.
-                let last = detection + Duration::from_secs(u64::from(ttl));
+                let last = detection + Duration::from_secs(u64::from(ttl.max(self.longest_ttl)));
                 writeln!(out, "failover  {detection:?} to tell, the last client after {last:?}")?;
             }
         }

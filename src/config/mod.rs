@@ -224,6 +224,27 @@ mod tests {
     }
 
     #[test]
+    fn a_canary_is_a_check_of_an_address() {
+        let (config, findings) =
+            parse("canaries: [{ address: \"2001:db8::1\", tcp: {}, port: 53, every: 2s }]\n");
+        assert_eq!(findings, "");
+        let (address, check) = &config.canaries[0];
+        assert_eq!(
+            (address.to_string(), check.port, check.every.as_secs()),
+            ("2001:db8::1".to_owned(), Some(53), 2)
+        );
+        for (written, told) in [
+            ("{ icmp: {} }", "address: is missing, as in a canary such as { address: 192.0.2.1, icmp: {} }"),
+            ("{ address: here, icmp: {} }", "\"here\" is no address such as 192.0.2.1 or 2001:db8::1"),
+            ("{ address: 192.0.2.1 }", "a check is one of "),
+            ("{ adress: 192.0.2.1, icmp: {} }", "unknown key \"adress\"; did you mean \"address\"?"),
+        ] {
+            let findings = parse(&format!("canaries: [{written}]\n")).1;
+            assert!(findings.contains(told), "{findings}");
+        }
+    }
+
+    #[test]
     fn a_file_of_comments_is_the_default() {
         let (config, findings) = parse("# nothing\n\n");
         assert_eq!(findings, "");

@@ -5,9 +5,9 @@
 //! verdict to every board that is still read.
 
 use std::net::IpAddr;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::site::{Check, Guards, MinUp};
@@ -125,6 +125,8 @@ pub struct ServiceSlots {
     pub guards: Guards,
     /// Over how long a site that comes back takes its clients back.
     pub slow_start: Duration,
+    /// TTL of its records: short while something is about to change, long in calm.
+    pub ttl: RangeInclusive<u32>,
     /// Whether anything is checked.
     pub is_checked: bool,
 }
@@ -144,6 +146,7 @@ pub struct Board {
     layout: Layout,
     verdicts: Box<[AtomicU8]>,
     shares: Box<[AtomicU16]>,
+    ttls: Box<[AtomicU32]>,
 }
 
 impl Board {
@@ -153,6 +156,7 @@ impl Board {
         Board {
             verdicts: layout.targets.iter().map(|_| AtomicU8::new(Verdict::Unknown as u8)).collect(),
             shares: layout.shares.iter().map(|_| AtomicU16::new(Share::FULL.0)).collect(),
+            ttls: layout.services.iter().map(|service| AtomicU32::new(*service.ttl.start())).collect(),
             layout,
         }
     }
@@ -175,6 +179,20 @@ impl Board {
     #[must_use]
     pub fn share(&self, slot: u32) -> Share {
         self.shares.get(slot as usize).map_or(Share::FULL, |share| Share(share.load(Ordering::Relaxed)))
+    }
+
+    /// The TTL of a service's records, in seconds; the index is that of the layout and of the snapshot.
+    #[inline]
+    #[must_use]
+    pub fn ttl(&self, service: u16) -> u32 {
+        self.ttls.get(usize::from(service)).map_or(0, |ttl| ttl.load(Ordering::Relaxed))
+    }
+
+    /// Publishes a TTL; the next query sees it.
+    pub fn set_ttl(&self, service: u16, ttl: u32) {
+        if let Some(published) = self.ttls.get(usize::from(service)) {
+            published.store(ttl, Ordering::Relaxed);
+        }
     }
 
     /// Publishes a verdict; the next query sees it.

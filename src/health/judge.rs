@@ -55,6 +55,12 @@ impl Judge {
         self.verdict
     }
 
+    /// Whether failures have begun that may come to more.
+    #[must_use]
+    pub fn is_wavering(&self) -> bool {
+        self.verdict == Verdict::Up && self.filled > 0
+    }
+
     /// Takes one result into account; gives the verdict if that changed it.
     ///
     /// The first result sets it outright (meaning 7): at the start nobody knows better. One attempt that could not be

@@ -168,6 +168,7 @@ impl Health {
         let mut published = Published::new(&board, slots, known.boards.last());
         for (slot, target) in board.layout().targets.iter().enumerate() {
             published.note(slot as u32, known.verdict_on(target));
+            published.doubt(slot as u32, subjects_of(target).any(|subject| known.is_wavering(&subject)));
         }
         known.boards.push(published);
         known.publish(|published, around| {
@@ -352,7 +353,9 @@ impl Known {
         self.tell_of_certificate(subject, remarks.certificate);
         let Some(checked) = self.subjects.get_mut(subject) else { return };
         checked.register(subject, attempt, remarks);
+        let was_wavering = checked.judge.is_wavering();
         let changed = checked.judge.register(attempt);
+        let is_wavering = checked.judge.is_wavering();
         checked.tried.send_replace(true);
         if changed.is_some() {
             checked.since = SystemTime::now();
@@ -361,6 +364,30 @@ impl Known {
         let is_canary = self.canaries.iter().any(|canary| **canary == *subject);
         if is_canary {
             self.look_at_canaries();
+        }
+        if was_wavering != is_wavering {
+            let doubts: Vec<Vec<(u32, bool)>> = self
+                .boards
+                .iter()
+                .map(|published| {
+                    let slots = published.slots.get(subject).into_iter().flatten();
+                    let of_any = |slot: u32| {
+                        let target = published.target(slot);
+                        target
+                            .is_some_and(|target| subjects_of(&target).any(|other| self.is_wavering(&other)))
+                    };
+                    slots.map(|slot| (*slot, of_any(*slot))).collect()
+                })
+                .collect();
+            let mut doubts = doubts.into_iter();
+            self.publish(|published, around| {
+                let doubts = doubts.next().unwrap_or_default();
+                let slots: Vec<u32> = doubts.iter().map(|(slot, _)| *slot).collect();
+                for (slot, is_so) in doubts {
+                    published.doubt(slot, is_so);
+                }
+                published.publish(Some(&slots), around);
+            });
         }
         let Some(verdict) = changed else { return };
         let of_what = if is_canary { "canary " } else { "" };
@@ -486,6 +513,10 @@ impl Known {
         if let Some(checked) = self.subjects.get_mut(subject) {
             checked.told = Some(certificate);
         }
+    }
+
+    fn is_wavering(&self, subject: &Subject) -> bool {
+        self.subjects.get(subject).is_some_and(|checked| checked.judge.is_wavering())
     }
 
     /// None where it cannot be told, for want of checks that are not made any more.

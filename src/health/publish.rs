@@ -6,9 +6,10 @@
 //!   force  >  drain  >  isolation  >  blast radius  >  panic  >  verdict  >  unknown        (meaning 9)
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -19,6 +20,9 @@ use super::guard::{self, Hold, Remembered, Seen};
 use super::overrides::{Forced, Milliseconds, Overrides};
 use crate::site::MinUp;
 
+/// So long nothing speaks of a change before a TTL is long again.
+const CALM: Duration = Duration::from_secs(60);
+
 /// A board that is written to, for as long as somebody holds it.
 #[derive(Debug)]
 pub(super) struct Published {
@@ -28,6 +32,8 @@ pub(super) struct Published {
     pub(super) slots: HashMap<Arc<Subject>, Vec<u32>>,
     /// What checks say, by slot.
     verdicts: Vec<Verdict>,
+    /// Slots whose verdict is in doubt.
+    wavering: BTreeSet<u32>,
     services: Vec<OfService>,
 }
 
@@ -37,6 +43,8 @@ struct OfService {
     sites: Vec<OfSite>,
     /// All of it was down, and whether this server knew itself to be cut off then.
     is_down: Option<bool>,
+    /// Since when nothing about it has changed or was about to.
+    calm: Option<Instant>,
     /// Whether time alone may change something.
     is_moving: bool,
 }
@@ -91,11 +99,11 @@ impl Published {
             let remembered = |site: &SiteOfService| {
                 earlier.get(&(site.service.clone(), site.site.clone())).copied().unwrap_or_default()
             };
-            OfService { sites: sites.iter().map(remembered).collect(), is_down: None, is_moving: true }
+            OfService { sites: sites.iter().map(remembered).collect(), ..OfService::default() }
         });
         let services = services.collect();
         let verdicts = vec![Verdict::Unknown; layout.targets.len()];
-        Published { board: Arc::downgrade(board), slots, verdicts, services }
+        Published { board: Arc::downgrade(board), slots, verdicts, wavering: BTreeSet::new(), services }
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -117,14 +125,24 @@ impl Published {
         }
     }
 
+    /// Whether attempts lately speak against what checks say of a slot.
+    pub(super) fn doubt(&mut self, slot: u32, is_so: bool) {
+        if is_so {
+            self.wavering.insert(slot);
+        } else {
+            self.wavering.remove(&slot);
+        }
+    }
+
     /// Publishes what follows for all services, or for those that have one of these slots.
     pub(super) fn publish(&mut self, only: Option<&[u32]>, around: &mut Around<'_>) {
         let Some(board) = self.board.upgrade() else { return };
-        let Published { verdicts, services, .. } = self;
-        for (service, state) in board.layout().services.iter().zip(services) {
+        let Published { verdicts, wavering, services, .. } = self;
+        for (index, (service, state)) in board.layout().services.iter().zip(services).enumerate() {
             let slots = slots_of(service);
             if only.is_none_or(|only| only.iter().any(|slot| slots.contains(slot))) {
-                state.publish(service, &board, verdicts, around);
+                let is_wavering = wavering.iter().any(|slot| slots.contains(slot));
+                state.publish(index as u16, service, is_wavering, &board, verdicts, around);
             }
         }
     }
@@ -132,10 +150,12 @@ impl Published {
     /// Publishes what time has changed.
     pub(super) fn move_on(&mut self, around: &mut Around<'_>) {
         let Some(board) = self.board.upgrade() else { return };
-        let Published { verdicts, services, .. } = self;
-        for (service, state) in board.layout().services.iter().zip(services) {
+        let Published { verdicts, wavering, services, .. } = self;
+        for (index, (service, state)) in board.layout().services.iter().zip(services).enumerate() {
             if around.is_moving || state.is_moving {
-                state.publish(service, &board, verdicts, around);
+                let slots = slots_of(service);
+                let is_wavering = wavering.iter().any(|slot| slots.contains(slot));
+                state.publish(index as u16, service, is_wavering, &board, verdicts, around);
             }
         }
     }
@@ -170,7 +190,9 @@ impl Published {
 impl OfService {
     fn publish(
         &mut self,
+        number: u16,
         service: &ServiceSlots,
+        is_wavering: bool,
         board: &Board,
         verdicts: &[Verdict],
         around: &mut Around<'_>,
@@ -214,6 +236,22 @@ impl OfService {
             }
             let share = share.min(self.slow_start(index, seen[index], service, around.now));
             board.set_share(service.first_share + index as u32, share);
+        }
+        let is_calm = !is_wavering && !self.is_moving && !seen.contains(&Seen::Down) && !around.is_moving;
+        board.set_ttl(number, self.ttl(service, is_calm, around.now));
+    }
+
+    /// Long after some time without any sign of trouble; short as soon as there is one.
+    fn ttl(&mut self, service: &ServiceSlots, is_calm: bool, now: Instant) -> u32 {
+        let (least, most) = (*service.ttl.start(), *service.ttl.end());
+        self.calm = if is_calm { self.calm.or(Some(now)) } else { None };
+        match self.calm {
+            _ if least == most => least,
+            Some(calm) if now.duration_since(calm) >= CALM => most,
+            calm => {
+                self.is_moving |= calm.is_some();
+                least
+            }
         }
     }
 
@@ -308,8 +346,6 @@ fn slots_of(service: &ServiceSlots) -> Range<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -366,9 +402,39 @@ mod tests {
                 min_up: MinUp::of_both(1),
                 guards: Guards { panic, ..Guards::default() },
                 slow_start: Duration::from_secs(60),
+                ttl: 30..=300,
                 is_checked: true,
             }],
         }
+    }
+
+    #[test]
+    fn a_ttl_is_long_after_a_minute_of_calm_and_short_at_the_first_sign_of_trouble() {
+        let board = Arc::new(Board::new(layout(None)));
+        let mut published = Published::new(&board, HashMap::new(), None);
+        let (overrides, mut events, start) = (Overrides::default(), Events::default(), Instant::now());
+        let mut ttl_at = |seconds: u64, published: &mut Published| {
+            let mut around = Around {
+                overrides: &overrides,
+                isolated: None,
+                has_canaries: false,
+                events: &mut events,
+                is_moving: false,
+                tells: true,
+                wall: 0,
+                now: start + Duration::from_secs(seconds),
+            };
+            published.publish(None, &mut around);
+            board.ttl(0)
+        };
+        assert_eq!([0, 59, 60].map(|seconds| ttl_at(seconds, &mut published)), [30, 30, 300]);
+        // One site in doubt is enough.
+        published.doubt(2, true);
+        assert_eq!(ttl_at(101, &mut published), 30);
+        published.doubt(2, false);
+        assert_eq!([102, 161, 162].map(|seconds| ttl_at(seconds, &mut published)), [30, 30, 300]);
+        published.note(1, Some(Verdict::Down));
+        assert_eq!([163, 1000].map(|seconds| ttl_at(seconds, &mut published)), [30, 30]);
     }
 
     proptest! {
@@ -418,7 +484,7 @@ mod tests {
                     isolated,
                     has_canaries: true,
                     events: &mut events,
-                    is_moving: true,
+                    is_moving: overrides.is_moving(wall),
                     tells: true,
                     wall,
                     now: start + Duration::from_secs(after),
@@ -446,6 +512,16 @@ mod tests {
                         }
                     }
                 }
+                // In doubt, as when something is down, nobody keeps an answer for long.
+                let ttl = board.ttl(0);
+                prop_assert!(ttl == 30 || ttl == 300);
+                let of_checks_is_down = |site: usize| {
+                    let name = format!("s{site}");
+                    let is_set = overrides.forced(&name, "web").is_some()
+                        || overrides.share(&name, "web", wall) == Share::DRAINED;
+                    !is_set && said[site] == Verdict::Down
+                };
+                prop_assert!(ttl == 30 || !(0..SITES).any(of_checks_is_down));
                 // While the fault is here nobody who was up leaves, and in panic nobody is out.
                 let of_checks: Vec<usize> = (0..SITES)
                     .filter(|site| {

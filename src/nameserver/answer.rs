@@ -164,16 +164,17 @@ impl Answering<'_> {
         let service = steered.service;
         self.steered = Some(Steered { service: steered.index, given: choice.given() });
         // Nothing that health decided is kept for longer than the service allows (meaning 12).
-        let soon = service.ttl.min(steered.ttl);
+        let ttl = steered.ttl.unwrap_or_else(|| self.board.ttl(steered.index));
+        let soon = service.ttl.min(ttl);
         match choice {
             Choice::Sites(sites) => {
                 let up = |record: &SiteRecord| self.board.verdict(record.verdict).is_served();
-                if push_sites(response, steered, &sites, up, steered.ttl, owner)? == 0 {
+                if push_sites(response, steered, &sites, up, ttl, owner)? == 0 {
                     // Down between the choice and here: what stood a moment ago is better than nothing.
                     return self.answer_what_is_left(response, steered, &sites, soon, owner);
                 }
                 if service.is_binding(steered.rtype) {
-                    push_addresses(response, steered, &sites, up, steered.ttl, owner);
+                    push_addresses(response, steered, &sites, up, ttl, owner);
                 }
                 Ok(())
             }

@@ -38,8 +38,8 @@ pub struct SteeredLookup<'s> {
     pub service: &'s CompiledService,
     /// The asked type among the service's, or CNAME.
     pub rtype: TypeIndex,
-    /// Seconds.
-    pub ttl: u32,
+    /// Seconds; the service's at the time where there is none.
+    pub ttl: Option<u32>,
 }
 
 /// Looks a name up that is at or below the zone's apex.

@@ -101,7 +101,11 @@ fn digest(zone: &ZoneFile) -> u64 {
     }
     for steered in &zone.steered {
         let service = &zone.services[steered.service];
-        (steered.owner.wire(), &service.name, steered.ttl.unwrap_or(service.ttl)).hash(&mut hasher);
+        let ttl = steered.ttl.map_or_else(|| service.ttl.clone(), |ttl| ttl..=ttl);
+        (steered.owner.wire(), &service.name, ttl.start()).hash(&mut hasher);
+        if ttl.start() != ttl.end() {
+            ttl.end().hash(&mut hasher);
+        }
         for site in &service.sites {
             site.name.hash(&mut hasher);
             for rrset in &site.rrsets {

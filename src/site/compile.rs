@@ -236,6 +236,7 @@ impl Slots {
             min_up: service.min_up,
             guards: service.guards,
             slow_start: service.slow_start,
+            ttl: service.ttl.clone(),
             is_checked: !service.checks.is_empty(),
         });
         (first_share, slots)
@@ -318,7 +319,7 @@ impl<'a> Compiler<'a> {
                 AllDown::NoData => WhenAllDown::NoData,
                 AllDown::ServFail => WhenAllDown::ServFail,
             },
-            ttl: service.ttl,
+            ttl: *service.ttl.start(),
             hash: hash_text(&service.name),
             sites,
             types: types.into(),
@@ -365,7 +366,7 @@ impl<'a> Compiler<'a> {
             octets.extend_from_slice(&QNAME_POINTER);
             octets.extend_from_slice(&rtype.0.to_be_bytes());
             octets.extend_from_slice(&number::IN.to_be_bytes());
-            octets.extend_from_slice(&self.service.ttl.to_be_bytes());
+            octets.extend_from_slice(&self.service.ttl.start().to_be_bytes());
             octets.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
             octets.extend_from_slice(rdata);
             start

@@ -1,5 +1,6 @@
 //! Sites, services and what is preferred for whom: as meant, after the files were read.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,8 +51,8 @@ pub struct SiteRrset {
 pub struct Service {
     /// As the user wrote it; a zone's own services carry the zone's name behind an `@`.
     pub name: String,
-    /// Seconds, of steered RRsets whose owner sets none.
-    pub ttl: u32,
+    /// Seconds, of steered RRsets whose owner sets none: the first while something is about to change, the last in calm.
+    pub ttl: RangeInclusive<u32>,
     /// In the order written. Everything else speaks of sites by their index here.
     pub sites: Vec<Arc<Site>>,
     /// What every address of every site is tried with.

@@ -169,7 +169,7 @@ impl<'z> Checked<'z> {
             if !seen.insert(node) {
                 findings.error(&steered.at, format!("{owner} is steered twice"));
             }
-            let ttl = steered.ttl.unwrap_or(service.ttl);
+            let ttl = steered.ttl.unwrap_or(*service.ttl.end());
             if ttl > LONG_STEERED_TTL {
                 findings.warning(
                     &steered.at,

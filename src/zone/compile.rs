@@ -101,10 +101,9 @@ impl<'z> Compiler<'z> {
 
     fn add_steered(&mut self) -> Result<(), CompileError> {
         for (steered, &node) in self.file.steered.iter().zip(self.owners.steered()) {
-            let service = &self.file.services[steered.service];
             self.zone.steered.push(SteeredOwner {
                 service: u16::try_from(steered.service).map_err(|_| CompileError::TooManySteered)?,
-                ttl: steered.ttl.unwrap_or(service.ttl),
+                ttl: steered.ttl,
             });
             self.zone.nodes[node as usize].steered =
                 u16::try_from(self.zone.steered.len()).map_err(|_| CompileError::TooManySteered)?;

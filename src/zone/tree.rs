@@ -87,8 +87,8 @@ pub struct Additional {
 pub struct SteeredOwner {
     /// Index into the list of services that the zone was compiled with.
     pub service: u16,
-    /// Seconds.
-    pub ttl: u32,
+    /// Seconds; where the owner says nothing, the service's at the time.
+    pub ttl: Option<u32>,
 }
 
 /// Where a walk down from the apex ended. `below` is how many of the name's leftmost labels lie below the

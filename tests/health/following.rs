@@ -45,6 +45,7 @@ pub(crate) fn layout(targets: impl IntoIterator<Item = (IpAddr, Vec<Check>)>) ->
                 min_up: MinUp::of_both(1),
                 guards: Guards::default(),
                 slow_start: Duration::ZERO,
+                ttl: 30..=30,
                 is_checked: true,
             })
             .collect(),

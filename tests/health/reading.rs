@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use meridian::finding::{Findings, Source};
 use meridian::site::read::Shared;
-use meridian::site::{Check, CheckKind, DnsCheck, ExecCheck, FileCheck, MinUp, Service};
+use meridian::site::{BlastRadius, Check, CheckKind, DnsCheck, ExecCheck, FileCheck, Guards, MinUp, Service};
 use meridian::wire::{Name, Rtype};
 use meridian::yaml;
 
@@ -326,6 +326,65 @@ fn min_up_is_a_number_or_one_for_each_type() {
         let (service, findings) = read_service(&format!("    min_up: {min_up}\n"));
         assert_eq!((service, findings), (None, vec![finding.to_owned()]), "{min_up}");
     }
+}
+
+#[test]
+fn a_ttl_is_seconds_or_a_range_of_them() {
+    for (written, ttl) in [("45", 45..=45), ("30..300", 30..=300), ("0 .. 60", 0..=60)] {
+        let (service, findings) = read_service(&format!("    ttl: {written}\n"));
+        assert_eq!((service.unwrap().ttl.clone(), findings.len()), (ttl, 0), "{written}");
+    }
+    for (written, finding) in [
+        ("300..30", "4:10: \"300..30\" is no range of seconds such as 30..300"),
+        ("30..", "4:10: \"30..\" is no range of seconds such as 30..300"),
+        ("soon", "4:10: \"soon\" is no number from 0 to 2147483647"),
+    ] {
+        let (service, findings) = read_service(&format!("    ttl: {written}\n"));
+        assert_eq!((service, findings), (None, vec![finding.to_owned()]), "{written}");
+    }
+}
+
+#[test]
+fn guards_have_defaults_and_can_be_set_or_turned_off() {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let blast = |most: f64, within: Duration| Some(BlastRadius { most, within });
+    for (written, blast_radius, panic, slow_start) in [
+        ("", blast(0.5, minutes(10)), None, Duration::ZERO),
+        ("    blast_radius: off\n    panic: 50%\n", None, Some(0.5), Duration::ZERO),
+        ("    blast_radius: 25%\n    slow_start: 5m\n", blast(0.25, minutes(10)), None, minutes(5)),
+        ("    blast_radius: { sites: 100%, within: 1h }\n", blast(1.0, minutes(60)), None, Duration::ZERO),
+        ("    blast_radius: { within: 1m }\n", blast(0.5, minutes(1)), None, Duration::ZERO),
+    ] {
+        let (service, findings) = read_service(&format!("    ttl: 30\n{written}"));
+        let service = service.unwrap_or_else(|| panic!("{findings:?}"));
+        assert_eq!(
+            (service.guards, service.slow_start),
+            (Guards { blast_radius, panic }, slow_start),
+            "{written}"
+        );
+    }
+    for (written, finding) in [
+        ("panic: half", "4:12: \"half\" is no part such as 50%"),
+        ("panic: 0%", "4:12: \"0%\" is no part such as 50%"),
+        ("blast_radius: { site: 50% }", "4:21: unknown key \"site\"; did you mean \"sites\"?"),
+        ("slow_start: 2d", "4:17: at most 24 hours"),
+        ("blast_radius: { within: soon }", "4:29: \"soon\" is no time such as 500ms, 5s or 2m"),
+    ] {
+        let (service, findings) = read_service(&format!("    {written}\n"));
+        assert_eq!((service, findings), (None, vec![finding.to_owned()]), "{written}");
+    }
+}
+
+#[test]
+fn detection_is_as_long_as_the_checks_that_need_needs_take() {
+    let detection = |need: &str| {
+        let checks = "    checks: [{ tcp: {}, port: 1, every: 1s, timeout: 500ms }, { tcp: {}, port: 2, every: 5s, timeout: 2s, fall: 3 }]\n";
+        read_service(&format!("{checks}{need}")).0.unwrap().detection()
+    };
+    // All must pass, so the faster one decides; any may, so the slower does.
+    assert_eq!(detection(""), Some(Duration::from_millis(2500)));
+    assert_eq!(detection("    need: any\n"), Some(Duration::from_secs(17)));
+    assert_eq!(read_service("    ttl: 30\n").0.unwrap().detection(), None);
 }
 
 // Profiles.

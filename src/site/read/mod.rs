@@ -1,5 +1,6 @@
 //! `sites:` and `services:` as written -> [`Site`]s and [`Service`]s as meant.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -274,7 +275,7 @@ impl ServiceReader<'_> {
             mapping.get(key).and_then(|node| node.boolean(findings)).unwrap_or(default)
         };
         let service = Service {
-            ttl: mapping.get("ttl").and_then(|node| node.number(0, i32::MAX as u32, findings)).unwrap_or(30),
+            ttl: mapping.get("ttl").and_then(|node| read_ttl(node, findings)).unwrap_or(30..=30),
             sites_per_answer: number("sites_per_answer", 1, findings),
             min_up: mapping
                 .get("min_up")
@@ -406,6 +407,23 @@ impl ServiceReader<'_> {
 pub fn unknown_site(name: &str, sites: &[Arc<Site>]) -> String {
     let hint = did_you_mean(name, sites.iter().map(|site| site.name.as_str()));
     format!("unknown site \"{name}\"{hint}")
+}
+
+/// `30`, or `30..300`.
+fn read_ttl(node: &Node, findings: &mut Findings) -> Option<RangeInclusive<u32>> {
+    const MOST: u32 = i32::MAX as u32;
+    let text = node.text("seconds such as 30, or 30..300", findings)?;
+    let Some((least, most)) = text.split_once("..") else {
+        return node.number(0, MOST, findings).map(|ttl| ttl..=ttl);
+    };
+    let number = |text: &str| text.trim().parse::<u32>().ok().filter(|number| *number <= MOST);
+    match (number(least), number(most)) {
+        (Some(least), Some(most)) if least <= most => Some(least..=most),
+        _ => {
+            findings.error(&node.at, format!("\"{text}\" is no range of seconds such as 30..300"));
+            None
+        }
+    }
 }
 
 /// `2`, or `{ A: 2, AAAA: 1 }`.
