@@ -53,6 +53,11 @@ fn config() {
 }
 
 #[test]
+fn control() {
+    replay("control", targets::control);
+}
+
+#[test]
 fn proxy() {
     replay("proxy", targets::proxy);
 }

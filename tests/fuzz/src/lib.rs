@@ -7,6 +7,7 @@
 mod asking;
 mod client_subnet;
 mod config;
+mod control;
 mod master_file;
 mod mmdb;
 mod model;
@@ -19,6 +20,7 @@ mod zone_yaml;
 
 pub use client_subnet::client_subnet;
 pub use config::config;
+pub use control::control;
 pub use master_file::master_file;
 pub use mmdb::mmdb;
 pub use proxy::proxy;
