@@ -74,6 +74,7 @@ pub(crate) fn sites(count: usize) -> Vec<Arc<Site>> {
                 weight: 100,
                 handicap_km: 0.0,
                 tags: Vec::new(),
+                maintenance: Vec::new(),
                 at: nowhere(),
             })
         })

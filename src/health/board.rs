@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::site::{Check, Guards, MinUp};
+use crate::site::{Check, Guards, MinUp, Window};
 
 /// What is believed of one (address, checks).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +123,8 @@ pub struct ServiceSlots {
     pub min_up: MinUp,
     /// What keeps checks from taking too much away.
     pub guards: Guards,
+    /// When each site is to take no clients.
+    pub windows: Vec<Vec<Window>>,
     /// Over how long a site that comes back takes its clients back.
     pub slow_start: Duration,
     /// TTL of its records: short while something is about to change, long in calm.

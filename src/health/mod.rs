@@ -195,10 +195,12 @@ impl Health {
         Ok(done)
     }
 
-    /// What operators said, and what still stands of it.
+    /// What operators said, and what still stands of it; windows of maintenance that are open are among it.
     #[must_use]
     pub fn overrides(&self) -> Vec<Override> {
-        lock(&self.known).overrides.list().to_vec()
+        let known = lock(&self.known);
+        let windows = known.boards.last().map(|newest| newest.open_windows(wall())).unwrap_or_default();
+        known.overrides.list().iter().cloned().chain(windows).collect()
     }
 
     /// Sites that are down and given out all the same.

@@ -9,7 +9,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -17,8 +17,8 @@ use super::Subject;
 use super::board::{Board, Layout, ServiceSlots, Share, SiteOfService, Target, Verdict};
 use super::events::{Events, Kind};
 use super::guard::{self, Hold, Remembered, Seen};
-use super::overrides::{Forced, Milliseconds, Overrides};
-use crate::site::MinUp;
+use super::overrides::{Deed, Forced, Milliseconds, Override, Overrides};
+use crate::site::{MinUp, Window};
 
 /// So long nothing speaks of a change before a TTL is long again.
 const CALM: Duration = Duration::from_secs(60);
@@ -152,7 +152,8 @@ impl Published {
         let Some(board) = self.board.upgrade() else { return };
         let Published { verdicts, wavering, services, .. } = self;
         for (index, (service, state)) in board.layout().services.iter().zip(services).enumerate() {
-            if around.is_moving || state.is_moving {
+            let has_windows = service.windows.iter().any(|windows| !windows.is_empty());
+            if around.is_moving || state.is_moving || has_windows {
                 let slots = slots_of(service);
                 let is_wavering = wavering.iter().any(|slot| slots.contains(slot));
                 state.publish(index as u16, service, is_wavering, &board, verdicts, around);
@@ -174,6 +175,31 @@ impl Published {
                 Some(Held { service: site.service.clone(), site: site.site.clone(), hold: state.hold? })
             })
             .collect()
+    }
+
+    /// Windows that are open, as if an operator had said so when they opened.
+    pub(super) fn open_windows(&self, now: Milliseconds) -> Vec<Override> {
+        let Some(layout) = self.layout() else { return Vec::new() };
+        let since_1970 = |time: SystemTime| {
+            time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as Milliseconds)
+        };
+        let of_service = |service: &ServiceSlots| -> Vec<Override> {
+            let sites = layout.sites(service).iter().zip(&service.windows);
+            let windows = sites.flat_map(|(site, windows)| windows.iter().map(move |window| (site, window)));
+            let open = windows
+                .filter(|(_, window)| (since_1970(window.from)..since_1970(window.until)).contains(&now));
+            open.map(|(site, window)| Override {
+                site: site.site.clone(),
+                service: Some(service.name.clone()),
+                deed: Deed::Drain { over: window.over.as_millis() as Milliseconds, from: Share::FULL.0 },
+                since: since_1970(window.from),
+                until: Some(since_1970(window.until)),
+                reason: window.reason.clone(),
+                by: "maintenance".to_owned(),
+            })
+            .collect()
+        };
+        layout.services.iter().flat_map(of_service).collect()
     }
 
     pub(super) fn layout(&self) -> Option<Layout> {
@@ -200,10 +226,16 @@ impl OfService {
         let sites = board.layout().sites(service);
         let stances: Vec<(Option<Forced>, Share)> = sites
             .iter()
-            .map(|site| {
+            .zip(&service.windows)
+            .map(|(site, windows)| {
                 let Around { overrides, wall, .. } = around;
+                let forced = overrides.forced(&site.site, &service.name);
                 let share = overrides.share(&site.site, &service.name, *wall);
-                (overrides.forced(&site.site, &service.name), share)
+                let at = UNIX_EPOCH + Duration::from_millis(*wall);
+                let of_window = |window: &Window| Share((f64::from(Share::FULL.0) * window.share(at)) as u16);
+                // Force goes before drain, whoever wrote that down when.
+                let of_windows = windows.iter().map(of_window).min().filter(|_| forced.is_none());
+                (forced, share.min(of_windows.unwrap_or(Share::FULL)))
             })
             .collect();
         let seen: Vec<Seen> = service
@@ -401,6 +433,7 @@ mod tests {
                 targets: (0..SITES as u32).map(|slot| slot..slot + 1).collect(),
                 min_up: MinUp::of_both(1),
                 guards: Guards { panic, ..Guards::default() },
+                windows: vec![Vec::new(); SITES],
                 slow_start: Duration::from_secs(60),
                 ttl: 30..=300,
                 is_checked: true,

@@ -235,6 +235,7 @@ impl Slots {
             targets: of_sites,
             min_up: service.min_up,
             guards: service.guards,
+            windows: service.sites.iter().map(|site| site.maintenance.clone()).collect(),
             slow_start: service.slow_start,
             ttl: service.ttl.clone(),
             is_checked: !service.checks.is_empty(),

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ipnetwork::IpNetwork;
 
@@ -33,8 +33,36 @@ pub struct Site {
     pub handicap_km: f64,
     /// Free words that rules and commands may name.
     pub tags: Vec<String>,
+    /// When it is to take no clients.
+    pub maintenance: Vec<Window>,
     /// Where it was written.
     pub at: At,
+}
+
+/// A time in which a site is drained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// From when on.
+    pub from: SystemTime,
+    /// Until when; it is over then.
+    pub until: SystemTime,
+    /// Over how long its share goes, from the beginning on.
+    pub over: Duration,
+    /// For people.
+    pub reason: String,
+}
+
+impl Window {
+    /// Which part of its clients the site takes; all outside of the window.
+    #[must_use]
+    pub fn share(&self, now: SystemTime) -> f64 {
+        match now.duration_since(self.from) {
+            Ok(_) if now >= self.until => 1.0,
+            Ok(since) if since < self.over => 1.0 - since.as_secs_f64() / self.over.as_secs_f64(),
+            Ok(_) => 0.0,
+            Err(_) => 1.0,
+        }
+    }
 }
 
 /// All records of one type at one site.

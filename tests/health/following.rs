@@ -44,6 +44,7 @@ pub(crate) fn layout(targets: impl IntoIterator<Item = (IpAddr, Vec<Check>)>) ->
                 targets: std::iter::once(slot..slot + 1).collect(),
                 min_up: MinUp::of_both(1),
                 guards: Guards::default(),
+                windows: vec![Vec::new(); 1],
                 slow_start: Duration::ZERO,
                 ttl: 30..=30,
                 is_checked: true,

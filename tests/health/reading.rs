@@ -376,6 +376,42 @@ fn guards_have_defaults_and_can_be_set_or_turned_off() {
 }
 
 #[test]
+fn a_window_of_maintenance_is_two_points_in_time() {
+    let read = |window: &str| {
+        let (service, findings) = read_text(&format!(
+            "sites: {{ a: {{ A: 192.0.2.1, maintenance: {window} }} }}\nservices: {{ web: {{}} }}\n"
+        ));
+        (service.map(|service| service.sites[0].maintenance.clone()), findings)
+    };
+    let (windows, findings) =
+        read("{ from: 2026-12-01T22:00:00Z, until: 2026-12-02T10:00:00+11:00, over: 5m, reason: move }");
+    assert_eq!(findings, [] as [&str; 0]);
+    let window = windows.unwrap().remove(0);
+    assert_eq!(window.until.duration_since(window.from).unwrap(), Duration::from_secs(3600));
+    let share = |seconds: i64| {
+        let at = if seconds < 0 {
+            window.from - Duration::from_secs(1)
+        } else {
+            window.from + Duration::from_secs(seconds as u64)
+        };
+        window.share(at)
+    };
+    assert_eq!([-1, 0, 150, 300, 3599, 3600].map(share), [1.0, 1.0, 0.5, 0.0, 0.0, 1.0]);
+    for (window, told) in [
+        (
+            "{ from: tomorrow, until: 2026-12-02T10:00:00Z }",
+            "\"tomorrow\" is no time such as 2026-12-01T22:00:00Z",
+        ),
+        ("{ from: 2026-12-02T10:00:00Z }", "until: is missing"),
+        ("{ from: 2026-12-02T10:00:00Z, until: 2026-12-02T10:00:00Z }", "must be later than from"),
+        ("{ form: 2026-12-02T10:00:00Z }", "unknown key \"form\"; did you mean \"from\"?"),
+    ] {
+        let (service, findings) = read(window);
+        assert!(service.is_none() && findings.iter().any(|found| found.contains(told)), "{findings:?}");
+    }
+}
+
+#[test]
 fn detection_is_as_long_as_the_checks_that_need_needs_take() {
     let detection = |need: &str| {
         let checks = "    checks: [{ tcp: {}, port: 1, every: 1s, timeout: 500ms }, { tcp: {}, port: 2, every: 5s, timeout: 2s, fall: 3 }]\n";

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -105,6 +106,22 @@ fn an_override_expires_by_itself_and_the_rest_survives_a_restart() {
     wait_for_answer(&server, &question_from("www.example.com", "A", SYDNEY), SYD);
     server.process.wait_for_line("syd: the drain has expired");
     assert_eq!(server.status()["overrides"], serde_json::json!([]));
+    server.stop();
+}
+
+#[test]
+fn a_window_of_maintenance_begins_and_ends_by_itself() {
+    let home = home();
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
+    let at = |after: u64| jiff::Timestamp::from_second((seconds + after) as i64).expect("a time");
+    let window = format!("A: 192.0.2.10, maintenance: {{ from: \"{}\", until: \"{}\" }}", at(0), at(6));
+    home.replace("zones/sites.yaml", "A: 192.0.2.10", &window);
+    let server = Server::start(home);
+    let question = question_from("www.example.com", "A", SYDNEY);
+    wait_for_answer(&server, &question, FRA);
+    assert_eq!(server.status()["overrides"][0]["by"], "maintenance");
+    wait_for_answer(&server, &question, SYD);
+    assert!(SystemTime::now() >= UNIX_EPOCH + Duration::from_secs(seconds + 6));
     server.stop();
 }
 

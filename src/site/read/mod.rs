@@ -2,9 +2,11 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::{AllDown, BlastRadius, Guards, MinUp, Near, Service, Site, SiteRrset};
+use jiff::Timestamp;
+
+use super::{AllDown, BlastRadius, Guards, MinUp, Near, Service, Site, SiteRrset, Window};
 use crate::finding::{At, Findings, did_you_mean};
 use crate::geo::Coordinates;
 use crate::wire::{Name, Rtype};
@@ -112,7 +114,8 @@ impl Shared {
     }
 }
 
-const SITE_KEYS: [&str; 8] = ["location", "weight", "handicap", "tags", "A", "AAAA", "HTTPS", "CNAME"];
+const SITE_KEYS: [&str; 9] =
+    ["location", "weight", "handicap", "tags", "A", "AAAA", "HTTPS", "CNAME", "maintenance"];
 
 fn read_site(name: &str, at: &At, node: &Node, origin: &Name, findings: &mut Findings) -> Option<Site> {
     let mapping = node.mapping("a site's location and records", findings)?;
@@ -123,12 +126,16 @@ fn read_site(name: &str, at: &At, node: &Node, origin: &Name, findings: &mut Fin
         weight: 100,
         handicap_km: 0.0,
         tags: Vec::new(),
+        maintenance: Vec::new(),
         at: at.clone(),
     };
     for (key, value) in mapping.entries {
         match key.scalar().unwrap_or_default() {
             "location" => site.location = read_location(value, findings),
             "weight" => site.weight = value.number(0, u16::MAX, findings).unwrap_or(site.weight),
+            "maintenance" => {
+                site.maintenance.extend(value.items().iter().filter_map(|item| read_window(item, findings)));
+            }
             "handicap" => site.handicap_km = read_km(value, findings).unwrap_or(0.0),
             "tags" => {
                 site.tags.extend(
@@ -206,6 +213,37 @@ fn read_site_rrset(
         return None;
     }
     (!rdatas.is_empty()).then_some(SiteRrset { rtype, rdatas })
+}
+
+/// `{ from: 2026-12-01T22:00:00Z, until: 2026-12-02T02:00:00Z, reason: move, over: 5m }`.
+fn read_window(node: &Node, findings: &mut Findings) -> Option<Window> {
+    const EXAMPLE: &str = "2026-12-01T22:00:00Z, or with +11:00 instead of Z";
+    let mapping = node.mapping("a window with from and until", findings)?;
+    mapping.know_only(&["from", "until", "over", "reason"], findings);
+    let mut time = |key: &str| {
+        let Some(value) = mapping.get(key) else {
+            findings.error(&node.at, format!("{key}: is missing, a time such as {EXAMPLE}"));
+            return None;
+        };
+        let text = value.text("a time", findings)?;
+        let milliseconds = text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond);
+        let since_1970 = milliseconds.and_then(|time| u64::try_from(time).ok()).map(Duration::from_millis);
+        let time = since_1970.map(|since| SystemTime::UNIX_EPOCH + since);
+        if time.is_none() {
+            findings.error(&value.at, format!("\"{text}\" is no time such as {EXAMPLE}"));
+        }
+        time
+    };
+    let (from, until) = (time("from"), time("until"));
+    let over =
+        mapping.get("over").map_or(Some(Duration::ZERO), |node| read_time(node, MOST_TO_TAKE, findings));
+    let reason = mapping.get("reason").map_or(Some(""), |node| node.text("a text", findings));
+    let (from, until, over) = (from?, until?, over?);
+    if from.checked_add(over).is_none_or(|drained| drained >= until) {
+        findings.error(&node.at, "until: must be later than from, and than over lasts");
+        return None;
+    }
+    Some(Window { from, until, over, reason: reason?.to_owned() })
 }
 
 fn read_location(node: &Node, findings: &mut Findings) -> Option<Coordinates> {

@@ -47,6 +47,7 @@ fn layout() -> Layout {
             targets: (0..4).map(|slot| slot..slot + 1).collect(),
             min_up: MinUp::of_both(1),
             guards: Guards::default(),
+            windows: vec![Vec::new(); 4],
             slow_start: Duration::ZERO,
             ttl: 30..=30,
             is_checked: false,
