@@ -38,12 +38,13 @@
 #define LOOK_FOR_LOST 50000000ull  /* ns */
 
 static const char USAGE[] =
-	"blast -p PORT -f FILE [-t SECONDS] [-S SOCKETS] [-w WINDOW] [-B ADDRESS,ADDRESS..] [-r RATE] [-R SEED] [-e] [-x] [-g | -T]\n"
+	"blast -p PORT -f FILE [-t SECONDS] [-S SOCKETS] [-w WINDOW] [-B ADDRESS,ADDRESS..] [-r RATE] [-R SEED] [-a ADDRESS] [-e] [-x] [-g | -T]\n"
 	"  -f  queries, a line each: NAME TYPE\n"
 	"  -S  client sockets (TCP: connections), 4\n"
 	"  -w  queries under way on each socket, rounded up to a power of two, 32\n"
 	"  -B  addresses to ask from, taken in turn by the sockets\n"
 	"  -r  queries per second, instead of as fast as answers come; latency then counts from when a query was due\n"
+	"  -a  the server's address, 127.0.0.1\n"
 	"  -e  a random IPv4 /24 as client subnet in each query\n"
 	"  -x  a random first label in each query\n"
 	"  -g  GSO: queries of one length leave in one train\n"
@@ -329,8 +330,9 @@ static uint32_t under_way(void) {
 
 /* --- the run */
 
-static void open_sockets(int port, char *sources) {
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+static void open_sockets(const char *address, int port, char *sources) {
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
+	if (inet_pton(AF_INET, address, &to.sin_addr) != 1) refuse("an address that is none");
 	char *source[64];
 	int source_count = 0;
 	for (char *s = sources ? strtok(sources, ",") : 0; s && source_count < 64; s = strtok(0, ",")) source[source_count++] = s;
@@ -415,11 +417,11 @@ static uint64_t run(double seconds) {
 }
 
 int main(int argc, char **argv) {
-	const char *file = 0;
+	const char *file = 0, *address = "127.0.0.1";
 	char *sources = 0;
 	int port = 0, option;
 	double seconds = 4;
-	while ((option = getopt(argc, argv, "p:f:t:S:w:B:r:R:exgT")) != -1) switch (option) {
+	while ((option = getopt(argc, argv, "p:f:t:S:w:B:r:R:a:exgT")) != -1) switch (option) {
 	case 'p': port = atoi(optarg); break;
 	case 'f': file = optarg; break;
 	case 't': seconds = atof(optarg); break;
@@ -428,6 +430,7 @@ int main(int argc, char **argv) {
 	case 'B': sources = optarg; break;
 	case 'r': rate = atof(optarg); break;
 	case 'R': state ^= strtoull(optarg, 0, 0) * 0x9E3779B97F4A7C15ull; break;
+	case 'a': address = optarg; break;
 	case 'e': random_subnet = 1; break;
 	case 'x': random_label = 1; break;
 	case 'g': gso = 1; break;
@@ -443,7 +446,7 @@ int main(int argc, char **argv) {
 	prctl(PR_SET_TIMERSLACK, 1);  /* at a given rate a query leaves when it is due, not 50 us later */
 	read_queries(file);
 	next_query = rnd() % query_count;
-	open_sockets(port, sources);
+	open_sockets(address, port, sources);
 	struct rusage before, after;
 	getrusage(RUSAGE_SELF, &before);
 	uint64_t last = run(seconds);
