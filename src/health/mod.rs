@@ -15,17 +15,16 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use crate::site::Check;
 
@@ -33,6 +32,7 @@ pub mod board;
 pub mod events;
 pub mod guard;
 pub mod judge;
+mod known;
 mod memory;
 pub mod overrides;
 pub mod probe;
@@ -42,13 +42,14 @@ mod turns;
 
 pub use publish::Held;
 
-use board::{Board, Layout, Target, Verdict};
-use events::{Event, Events, Kind};
-use judge::{Attempt, Judge};
+use board::{Board, Layout, Verdict};
+use events::{Event, Kind};
+use judge::Judge;
+use known::{Checked, Known, Subject, subjects_of, wall};
 use memory::{Memory, Remembered};
-use overrides::{Deed, Milliseconds, Order, Override, Overrides, Refusal};
-use probe::{Certificate, Probe, Remarks};
-use publish::{Around, Published};
+use overrides::{Order, Override, Overrides, Refusal};
+use probe::Probe;
+use publish::Published;
 use tries::Tries;
 use turns::Turns;
 
@@ -69,47 +70,6 @@ pub struct Health {
 
 /// An address beside all sites that says whether this server reaches anything.
 pub type Canary = (IpAddr, Check);
-
-#[derive(Debug, Default)]
-struct Known {
-    subjects: HashMap<Arc<Subject>, Checked>,
-    canaries: Vec<Arc<Subject>>,
-    /// Since when the canaries fail, all of them.
-    isolated: Option<Instant>,
-    /// The newest last.
-    boards: Vec<Published>,
-    overrides: Overrides,
-    /// Whether shares that operators gave are on their way.
-    is_moving: bool,
-    memory: Memory,
-    events: Events,
-    tries: Tries,
-}
-
-/// What one task tries.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Subject {
-    address: IpAddr,
-    check: Check,
-}
-
-#[derive(Debug)]
-struct Checked {
-    judge: Judge,
-    task: AbortHandle,
-    /// Whether an attempt has ended yet.
-    tried: watch::Sender<bool>,
-    /// Whether the last attempt could not be made.
-    in_trouble: bool,
-    /// Since when none has succeeded.
-    failing: Option<Instant>,
-    /// What the server showed last, over TLS; and the one whose end was told of.
-    certificate: Option<Certificate>,
-    told: Option<Certificate>,
-    /// What the last attempt said, and since when the verdict stands.
-    last: String,
-    since: SystemTime,
-}
 
 /// What is known of an (address, check), for people.
 #[derive(Clone, Debug)]
@@ -167,8 +127,7 @@ impl Health {
         known.boards.retain(Published::is_held);
         let mut published = Published::new(&board, slots, known.boards.last());
         for (slot, target) in board.layout().targets.iter().enumerate() {
-            published.note(slot as u32, known.verdict_on(target));
-            published.doubt(slot as u32, subjects_of(target).any(|subject| known.is_wavering(&subject)));
+            published.note(slot as u32, known.verdict_on(target), known.is_doubted(target));
         }
         known.boards.push(published);
         known.publish(|published, around| {
@@ -349,225 +308,6 @@ impl Drop for Health {
     }
 }
 
-impl Known {
-    fn register(&mut self, subject: &Subject, attempt: &Attempt, took: Duration, remarks: Remarks) {
-        self.tries.register(&subject.check.kind, attempt, took);
-        self.tell_of_certificate(subject, remarks.certificate);
-        let Some(checked) = self.subjects.get_mut(subject) else { return };
-        checked.register(subject, attempt, remarks);
-        let was_wavering = checked.judge.is_wavering();
-        let changed = checked.judge.register(attempt);
-        let is_wavering = checked.judge.is_wavering();
-        checked.tried.send_replace(true);
-        if changed.is_some() {
-            checked.since = SystemTime::now();
-        }
-        let last = checked.last.clone();
-        let is_canary = self.canaries.iter().any(|canary| **canary == *subject);
-        if is_canary {
-            self.look_at_canaries();
-        }
-        if was_wavering != is_wavering {
-            let doubts: Vec<Vec<(u32, bool)>> = self
-                .boards
-                .iter()
-                .map(|published| {
-                    let slots = published.slots.get(subject).into_iter().flatten();
-                    let of_any = |slot: u32| {
-                        let target = published.target(slot);
-                        target
-                            .is_some_and(|target| subjects_of(&target).any(|other| self.is_wavering(&other)))
-                    };
-                    slots.map(|slot| (*slot, of_any(*slot))).collect()
-                })
-                .collect();
-            let mut doubts = doubts.into_iter();
-            self.publish(|published, around| {
-                let doubts = doubts.next().unwrap_or_default();
-                let slots: Vec<u32> = doubts.iter().map(|(slot, _)| *slot).collect();
-                for (slot, is_so) in doubts {
-                    published.doubt(slot, is_so);
-                }
-                published.publish(Some(&slots), around);
-            });
-        }
-        let Some(verdict) = changed else { return };
-        let of_what = if is_canary { "canary " } else { "" };
-        let text = format!("{of_what}{subject}: {verdict} ({last})");
-        match verdict {
-            Verdict::Up => self.events.note(Kind::Verdict, text),
-            _ => self.events.warn(Kind::Verdict, text),
-        }
-        let noted: Vec<Vec<(u32, Option<Verdict>)>> = self
-            .boards
-            .iter()
-            .map(|published| {
-                let slots = published.slots.get(subject).into_iter().flatten();
-                slots
-                    .map(|slot| (*slot, published.target(*slot).and_then(|target| self.verdict_on(&target))))
-                    .collect()
-            })
-            .collect();
-        let mut noted = noted.into_iter();
-        self.publish(|published, around| {
-            let noted = noted.next().unwrap_or_default();
-            let slots: Vec<u32> = noted.iter().map(|(slot, _)| *slot).collect();
-            for (slot, verdict) in noted {
-                published.note(slot, verdict);
-            }
-            published.publish(Some(&slots), around);
-        });
-    }
-
-    /// Whether the fault is here: no canary is up, and at least one has said so.
-    fn look_at_canaries(&mut self) {
-        let canaries: Vec<(&Subject, &Checked)> =
-            self.canaries.iter().filter_map(|canary| Some((&**canary, self.subjects.get(canary)?))).collect();
-        let fails = |checked: &Checked| {
-            checked.judge.verdict() == Verdict::Down
-                || checked.in_trouble && checked.judge.verdict() != Verdict::Up
-        };
-        let all_fail = !canaries.is_empty() && canaries.iter().all(|(_, checked)| fails(checked));
-        // What broke may have broken just after the attempt before the first that failed.
-        let since = canaries.iter().filter_map(|(canary, checked)| {
-            checked.failing?.checked_sub(canary.check.every + canary.check.timeout)
-        });
-        let isolated = since.min().filter(|_| all_fail);
-        if isolated.is_some() == self.isolated.is_some() {
-            return;
-        }
-        self.isolated = isolated;
-        match isolated {
-            Some(_) => {
-                self.events.warn(
-                    Kind::Alarm,
-                    "every canary fails: this server is cut off, and no site leaves".to_owned(),
-                );
-            }
-            None => self.events.note(Kind::Alarm, "a canary answers again: verdicts count again".to_owned()),
-        }
-        self.publish(|published, around| published.publish(None, around));
-    }
-
-    /// Hands each board what it takes to be written.
-    fn publish(&mut self, mut publish: impl FnMut(&mut Published, &mut Around<'_>)) {
-        let Known { boards, overrides, events, isolated, canaries, is_moving, .. } = self;
-        let mut around = Around {
-            overrides,
-            isolated: *isolated,
-            has_canaries: !canaries.is_empty(),
-            events,
-            is_moving: *is_moving,
-            tells: false,
-            wall: wall(),
-            now: Instant::now(),
-        };
-        let newest = boards.len().saturating_sub(1);
-        for (index, published) in boards.iter_mut().enumerate() {
-            around.tells = index == newest;
-            publish(published, &mut around);
-        }
-    }
-
-    /// Once a second.
-    fn tick(&mut self) {
-        for over in self.overrides.expire(wall()) {
-            let service = over.service.map_or_else(String::new, |service| format!(" in {service}"));
-            let text = match over.deed {
-                Deed::Undrain { .. } => "takes all of its clients again",
-                Deed::Drain { .. } => "the drain has expired",
-                Deed::Up | Deed::Down => "what it was forced to be has expired",
-            };
-            self.events.note(Kind::Override, format!("{}{service}: {text}", over.site));
-            self.publish(|published, around| published.publish(None, around));
-        }
-        self.boards.retain(Published::is_held);
-        // Once more after the last step: that is the one that arrives.
-        let moves = self.overrides.is_moving(wall());
-        self.is_moving |= moves;
-        self.publish(Published::move_on);
-        self.is_moving = moves;
-    }
-
-    /// What it takes to write down what is known, if there is somewhere to write it.
-    fn remember(&mut self) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
-        let verdicts = self.subjects.iter().filter_map(|(subject, checked)| {
-            Some((subject.to_string(), Remembered::of(checked.judge.verdict(), checked.since)?))
-        });
-        let verdicts = verdicts.collect();
-        self.memory.begin_to_write(verdicts, SystemTime::now())
-    }
-
-    /// Once for each certificate, at however many addresses it is.
-    fn tell_of_certificate(&mut self, subject: &Subject, shown: Option<Certificate>) {
-        let now = SystemTime::now();
-        let Some(certificate) = shown.filter(|certificate| certificate.is_due <= now) else { return };
-        let is_told = |checked: &Checked| checked.told == Some(certificate);
-        if self.subjects.get(subject).is_none_or(is_told) {
-            return;
-        }
-        if !self.subjects.values().any(is_told) {
-            match certificate.expires.duration_since(now) {
-                Ok(left) => warn!("{subject}: its certificate ends in {}", in_days(left)),
-                Err(past) => warn!("{subject}: its certificate ended {} ago", in_days(past.duration())),
-            }
-        }
-        if let Some(checked) = self.subjects.get_mut(subject) {
-            checked.told = Some(certificate);
-        }
-    }
-
-    fn is_wavering(&self, subject: &Subject) -> bool {
-        self.subjects.get(subject).is_some_and(|checked| checked.judge.is_wavering())
-    }
-
-    /// None where it cannot be told, for want of checks that are not made any more.
-    fn verdict_on(&self, target: &Target) -> Option<Verdict> {
-        let verdict_of = |subject| self.subjects.get(&subject).map(|checked| checked.judge.verdict());
-        judge::combine(subjects_of(target).map(verdict_of), target.need)
-    }
-}
-
-impl Checked {
-    /// Notes what an attempt said. Trouble of our own is told when it begins and when it ends: it takes no
-    /// site away, so nobody would notice.
-    fn register(&mut self, subject: &Subject, attempt: &Attempt, remarks: Remarks) {
-        self.certificate = remarks.certificate;
-        self.last = match attempt {
-            Attempt::Success => remarks.words.unwrap_or_else(|| "good".to_owned()),
-            Attempt::Failure(text) | Attempt::LocalTrouble(text) => text.clone(),
-        };
-        self.failing = match attempt {
-            Attempt::Success => None,
-            _ => self.failing.or_else(|| Some(Instant::now())),
-        };
-        let is_trouble = matches!(attempt, Attempt::LocalTrouble(_));
-        match (self.in_trouble, is_trouble) {
-            (false, true) => warn!("{subject}: cannot be checked from here ({})", self.last),
-            (true, false) => info!("{subject}: can be checked from here again"),
-            _ => {}
-        }
-        self.in_trouble = is_trouble;
-    }
-}
-
-impl fmt::Display for Subject {
-    /// `192.0.2.1 port 80, http www.example.com/healthz`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let before_kind = if self.check.port.is_some() { " " } else { ", " };
-        write!(f, "{}{before_kind}{}", self.address, self.check)
-    }
-}
-
-fn subjects_of(target: &Target) -> impl Iterator<Item = Subject> {
-    target.checks.iter().map(|check| Subject { address: target.address, check: check.clone() })
-}
-
-/// Milliseconds since 1970.
-fn wall() -> Milliseconds {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as Milliseconds)
-}
-
 /// Ends when the health side is gone, or when aborted.
 async fn tick(known: Weak<Mutex<Known>>) {
     let mut ticks = tokio::time::interval(TICK);
@@ -627,14 +367,6 @@ impl Jitter {
     fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         (self.0 >> 40) as f64 / (1_u64 << 24) as f64
-    }
-}
-
-/// `13 days`, or of less than two `31 hours`.
-fn in_days(time: Duration) -> String {
-    match time.as_secs() / 3600 {
-        hours @ 0..48 => format!("{hours} hours"),
-        hours => format!("{} days", hours / 24),
     }
 }
 

@@ -13,10 +13,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::Subject;
 use super::board::{Board, Layout, ServiceSlots, Share, SiteOfService, Target, Verdict};
 use super::events::{Events, Kind};
 use super::guard::{self, Hold, Remembered, Seen};
+use super::known::Subject;
 use super::overrides::{Deed, Forced, Milliseconds, Override, Overrides};
 use crate::site::{MinUp, Window};
 
@@ -114,20 +114,22 @@ impl Published {
         self.board.as_ptr() == Arc::as_ptr(board)
     }
 
-    pub(super) fn target(&self, slot: u32) -> Option<Target> {
-        self.board.upgrade()?.layout().targets.get(slot as usize).cloned()
+    /// The slots that a subject has a say in, and what they are about.
+    pub(super) fn targets_of(&self, subject: &Subject) -> impl Iterator<Item = (u32, Target)> {
+        let board = self.board.upgrade();
+        let slots = self.slots.get(subject).into_iter().flatten();
+        slots.filter_map(move |slot| {
+            Some((*slot, board.as_ref()?.layout().targets.get(*slot as usize)?.clone()))
+        })
     }
 
-    /// What checks say of a slot. Where that cannot be told any more, what was known last stands.
-    pub(super) fn note(&mut self, slot: u32, verdict: Option<Verdict>) {
+    /// What checks say of a slot, and whether attempts lately speak against that. Where it cannot be told any more, what was
+    /// known last stands.
+    pub(super) fn note(&mut self, slot: u32, verdict: Option<Verdict>, is_doubted: bool) {
         if let (Some(noted), Some(verdict)) = (self.verdicts.get_mut(slot as usize), verdict) {
             *noted = verdict;
         }
-    }
-
-    /// Whether attempts lately speak against what checks say of a slot.
-    pub(super) fn doubt(&mut self, slot: u32, is_so: bool) {
-        if is_so {
+        if is_doubted {
             self.wavering.insert(slot);
         } else {
             self.wavering.remove(&slot);
@@ -462,11 +464,11 @@ mod tests {
         };
         assert_eq!([0, 59, 60].map(|seconds| ttl_at(seconds, &mut published)), [30, 30, 300]);
         // One site in doubt is enough.
-        published.doubt(2, true);
+        published.note(2, None, true);
         assert_eq!(ttl_at(101, &mut published), 30);
-        published.doubt(2, false);
+        published.note(2, None, false);
         assert_eq!([102, 161, 162].map(|seconds| ttl_at(seconds, &mut published)), [30, 30, 300]);
-        published.note(1, Some(Verdict::Down));
+        published.note(1, Some(Verdict::Down), false);
         assert_eq!([163, 1000].map(|seconds| ttl_at(seconds, &mut published)), [30, 30]);
     }
 
@@ -489,7 +491,7 @@ mod tests {
                 match step {
                     Step::Verdict(site, verdict) => {
                         said[site] = verdict;
-                        published.note(site as u32, Some(verdict));
+                        published.note(site as u32, Some(verdict), false);
                     }
                     Step::Order(wish, site, lasts, over) => {
                         let order = Order {
