@@ -29,6 +29,8 @@ mod proxy;
 mod question;
 #[path = "system/reload.rs"]
 mod reload;
+#[path = "system/replace.rs"]
+mod replace;
 #[path = "system/sample.rs"]
 mod sample;
 #[path = "support/server.rs"]

@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 //!
-//! Exit: 0 good; 1 findings, or a reload that kept some old; 2 wrong usage; 3 a reload that took nothing; 4 an order that goes too
+//! Exit: 0 good; 1 findings, or a reload that kept some old; 2 wrong usage; 3 a reload that took nothing, or a
+//! replacement that came to nothing; 4 an order that goes too
 //! far; 5 no server, or none that answers.
 
 use std::io::{IsTerminal, Write};
@@ -20,6 +21,7 @@ mod demo_sites;
 mod explain;
 mod import;
 mod operate;
+mod replace;
 mod serve;
 
 /// Authoritative DNS that answers with the nearest healthy site.
@@ -38,12 +40,15 @@ enum Command {
     Import(import::Import),
     Status(ask::Status),
     Reload(ask::Reload),
+    Replace(replace::Replace),
     Drain(operate::Drain),
     Undrain(operate::Undrain),
     Force(operate::Force),
     Unforce(operate::Unforce),
     Watch(operate::Watch),
     DemoSites(demo_sites::DemoSites),
+    #[command(hide = true)]
+    Starter(replace::Starter),
 }
 
 /// Where things are; each wins over the file.
@@ -94,12 +99,14 @@ pub fn run() -> ExitCode {
         Command::Import(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Reload(command) => command.run(),
+        Command::Replace(command) => command.run(),
         Command::Drain(command) => command.run(),
         Command::Undrain(command) => command.run(),
         Command::Force(command) => command.run(),
         Command::Unforce(command) => command.run(),
         Command::Watch(command) => command.run(),
         Command::DemoSites(command) => command.run(),
+        Command::Starter(command) => command.run(),
     }
 }
 

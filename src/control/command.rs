@@ -14,6 +14,8 @@ pub enum Command {
         /// Let go of what is gone.
         force: bool,
     },
+    /// Have another process take this one's place.
+    Replace,
     /// Take a site out, or put it back.
     Order(Order),
     /// Tell what happens from now on.
@@ -28,6 +30,7 @@ impl Command {
             Command::Status => json!({ "command": "status" }),
             Command::Reload { force } => json!({ "command": "reload", "force": force }),
             Command::Watch => json!({ "command": "watch" }),
+            Command::Replace => json!({ "command": "replace" }),
             Command::Order(order) => {
                 let mut value = json!(order);
                 if let Some(members) = value.as_object_mut()
@@ -50,6 +53,7 @@ impl Command {
         let name = value.get("command").cloned().unwrap_or_default();
         match name.as_str() {
             Some("status") => return Ok(Command::Status),
+            Some("replace") => return Ok(Command::Replace),
             Some("watch") => return Ok(Command::Watch),
             Some("reload") => {
                 let force = value.get("force").and_then(Value::as_bool).unwrap_or(false);
@@ -59,7 +63,7 @@ impl Command {
         }
         if serde_json::from_value::<Wish>(name.clone()).is_err() {
             return Err(
-                "known commands: status, reload, watch, drain, undrain, force_up, force_down, unforce"
+                "known commands: status, reload, replace, watch, drain, undrain, force_up, force_down, unforce"
                     .to_owned(),
             );
         }
@@ -84,9 +88,13 @@ mod tests {
             by: "alice".to_owned(),
             anyway: false,
         };
-        for command in
-            [Command::Status, Command::Reload { force: true }, Command::Watch, Command::Order(order)]
-        {
+        for command in [
+            Command::Status,
+            Command::Reload { force: true },
+            Command::Watch,
+            Command::Replace,
+            Command::Order(order),
+        ] {
             assert_eq!(Command::from_line(&command.to_line()), Ok(command));
         }
     }

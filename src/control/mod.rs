@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -52,19 +53,25 @@ pub struct LastReload {
 #[derive(Debug)]
 pub struct Control {
     path: PathBuf,
+    listener: UnixListener,
+    accepting: Option<AbortHandle>,
+    /// It is another process's, and its file stays.
+    is_left: bool,
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if !self.is_left {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
-/// Opens the socket, and sends what comes in to main.
+/// Opens the socket; who comes waits until it is [served](Control::serve).
 ///
 /// # Errors
 /// When another server has it, or the file system refuses.
-pub fn listen(slow: &Runtime, path: &Path, events: Sender<Event>) -> Result<Control, String> {
+pub fn open(path: &Path) -> Result<Control, String> {
     let told = |error: io::Error| format!("control socket {}: {error}", path.display());
     if UnixStream::connect(path).is_ok() {
         return Err(format!("control socket {}: another server has it", path.display()));
@@ -78,21 +85,59 @@ pub fn listen(slow: &Runtime, path: &Path, events: Sender<Event>) -> Result<Cont
         Ok(_) => return Err(format!("control socket {}: there is a file of that name", path.display())),
         Err(_) => {}
     }
-    let _entered = slow.enter();
-    let listener = tokio::net::UnixListener::bind(path).map_err(told)?;
+    let listener = UnixListener::bind(path).map_err(told)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(told)?;
-    slow.spawn(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(converse(stream, events.clone()))),
-                Err(error) => {
-                    debug!("control socket: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut control = Control::of(path, listener);
+    control.is_left = false;
+    Ok(control)
+}
+
+impl Control {
+    /// One that another process opened, and whose it is until this one serves it.
+    #[must_use]
+    pub fn of(path: &Path, listener: UnixListener) -> Control {
+        Control { path: path.to_owned(), listener, accepting: None, is_left: true }
+    }
+
+    /// The socket, for another process.
+    #[must_use]
+    pub fn socket(&self) -> &UnixListener {
+        &self.listener
+    }
+
+    /// Sends what comes in to main.
+    ///
+    /// # Errors
+    /// As the kernel has it.
+    pub fn serve(&mut self, slow: &Runtime, events: Sender<Event>) -> Result<(), String> {
+        let told = |error: io::Error| format!("control socket {}: {error}", self.path.display());
+        let _entered = slow.enter();
+        self.listener.set_nonblocking(true).map_err(told)?;
+        let listener = self.listener.try_clone().map_err(told)?;
+        let listener = tokio::net::UnixListener::from_std(listener).map_err(told)?;
+        let accepting = slow.spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => drop(tokio::spawn(converse(stream, events.clone()))),
+                    Err(error) => {
+                        debug!("control socket: {error}");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
                 }
             }
+        });
+        self.accepting = Some(accepting.abort_handle());
+        self.is_left = false;
+        Ok(())
+    }
+
+    /// Takes nobody any more; who comes waits for another process, if that has the socket, too.
+    pub fn leave(&mut self, to_another: bool) {
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
         }
-    });
-    Ok(Control { path: path.to_owned() })
+        self.is_left = to_another;
+    }
 }
 
 async fn converse(stream: tokio::net::UnixStream, events: Sender<Event>) {
@@ -158,7 +203,7 @@ async fn watch(
 pub fn tell(path: &Path, command: &Command) -> io::Result<Reply> {
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(match command {
-        Command::Reload { .. } => PATIENCE_WITH_RELOADS,
+        Command::Reload { .. } | Command::Replace => PATIENCE_WITH_RELOADS,
         _ => PATIENCE,
     }))?;
     writeln!(stream, "{}", command.to_line())?;
@@ -205,6 +250,15 @@ pub fn order_reply(done: Result<Vec<String>, Refusal>) -> Reply {
         Ok(done) => json!({ "done": done }),
         Err(Refusal::Wrong(text)) => json!({ "wrong": text }),
         Err(Refusal::TooMuch(text)) => json!({ "refused": text }),
+    }
+}
+
+/// Which process is the server now, or why this one still is.
+#[must_use]
+pub fn replace_reply(replaced: &Result<u32, String>) -> Reply {
+    match replaced {
+        Ok(pid) => json!({ "replaced_by": pid }),
+        Err(why) => json!({ "failed": why }),
     }
 }
 

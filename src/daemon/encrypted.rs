@@ -17,6 +17,7 @@ use crate::config::Listener;
 use crate::config::listen::{Certificate, Protocol};
 use crate::finding::Findings;
 use crate::nameserver::Transport;
+use crate::transport::Stop;
 use crate::transport::encrypted::{self, Identity, https, quic, tls};
 use crate::transport::tcp::{self, Entrance, Limits};
 
@@ -67,11 +68,14 @@ impl Encrypted {
                     sockets.push(quic::bind(listener.address)?);
                 }
                 let address = sockets[0].local_addr()?;
+                sockets.iter().try_for_each(|socket| passed.keep("quic", listener.address, socket))?;
                 group.sockets.append(&mut sockets);
                 ("QUIC", address)
             }
             _ => {
-                let socket = passed.tcp(listener.address)?.map_or_else(|| tcp::bind(listener.address), Ok)?;
+                let socket =
+                    passed.tcp("tls", listener.address)?.map_or_else(|| tcp::bind(listener.address), Ok)?;
+                passed.keep("tls", listener.address, &socket)?;
                 let address = socket.local_addr()?;
                 group.entrances.push(Entrance { listener: socket, proxy_from: listener.proxy_from.clone() });
                 (if matches!(listener.protocol, Protocol::Tls(_)) { "TLS" } else { "HTTPS" }, address)
@@ -96,7 +100,7 @@ impl Encrypted {
         servers: &mut Servers,
         published: &Arc<ArcSwap<Published>>,
         limits: Limits,
-        stop: &flag::Receiver<bool>,
+        stop: &flag::Receiver<Stop>,
     ) -> Result<(), String> {
         let mut numbers: HashMap<&str, usize> = HashMap::new();
         for group in self.groups {
@@ -112,9 +116,11 @@ impl Encrypted {
             let answerer = servers.answerer(published, transport);
             let counters = servers.transport(&name);
             let stop = stop.clone();
+            let gate = servers.gate();
             servers.spawn(name, move || {
                 let served = match &protocol {
                     Protocol::Quic(_) => {
+                        gate();
                         // No connection takes a descriptor of its own.
                         let limits = Limits {
                             connections: limits.connections.max(Limits::default().connections),

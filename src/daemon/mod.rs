@@ -11,6 +11,7 @@
 //!   slow (2 threads) checks; signals, the control socket, metrics and rounds of checks, which send events to main
 //!   query-log        writes down what workers sampled, each into a ring of its own
 //!   watchdog         asks the server something, tells systemd that it answered
+//!   replacement      waits for a server that is to take this one's place, or for the one whose place this one takes
 //! ```
 //!
 //! A snapshot that brings new checks waits for their first results before it is published (meaning 7). Main does not wait
@@ -18,7 +19,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,11 +31,12 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, oneshot};
+use tokio::task::AbortHandle;
 use tracing::{debug, error, info, warn};
 
 use crate::config::listen::Protocol;
 use crate::config::{Config, Listener};
-use crate::control::{self, Command, LastReload, Reply};
+use crate::control::{self, Command, Control, LastReload, Reply};
 use crate::finding::{Findings, Severity};
 use crate::health::Health;
 use crate::health::board::Layout;
@@ -47,11 +49,13 @@ use crate::reload::{Outcome, Reload, Reloader, in_one_line, watch};
 use crate::snapshot::Snapshot;
 
 mod encrypted;
+pub mod handover;
 mod published;
 mod sandbox;
 mod servers;
 mod systemd;
 
+use handover::{Kept, Predecessor, Program, Starter, Successor};
 use published::{Published, Retired};
 use servers::{Listeners, Servers};
 use systemd::{Manager, Passed};
@@ -62,6 +66,10 @@ const EVENTS_IN_STATUS: usize = 20;
 /// How often main looks whether something is left to be tidied up.
 const TIDY: Duration = Duration::from_secs(1);
 
+/// For connections of a server that was replaced: more than one may be idle, with a message at its end. Whoever goes on asking
+/// after that has to ask the new one.
+const DRAIN: Duration = Duration::from_secs(15);
+
 /// What the server is to do besides what the file says.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -69,6 +77,8 @@ pub struct Options {
     pub config_path: PathBuf,
     /// Refuse to start with any error in zones, sites, geo databases or expectations.
     pub strict: bool,
+    /// How to start another like this one; where nobody says, it cannot be replaced.
+    pub program: Option<Program>,
 }
 
 /// What main waits for.
@@ -87,6 +97,12 @@ pub enum Event {
     Metrics(oneshot::Sender<String>),
     /// Every check of the snapshot that is to be published has had its say, or its time.
     Checked,
+    /// USR2.
+    Replace,
+    /// The server that is to take this one's place is ready, or is none.
+    Replaced(Result<Successor, String>),
+    /// The server whose place this one takes has let go of everything.
+    Yours,
     /// TERM or INT.
     Stop(&'static str),
 }
@@ -95,16 +111,26 @@ pub enum Event {
 ///
 /// # Errors
 /// Why it could not start; what is wrong with the files was logged before.
-pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
+pub fn serve(
+    config: &Config,
+    options: &Options,
+    predecessor: Option<Arc<Predecessor>>,
+) -> Result<(), String> {
     let started = Instant::now();
     // While there is one thread: what is given up now is given up by all that follow.
-    let mut passed = Passed::take();
+    let mut passed = Passed::take(predecessor.as_deref())
+        .map_err(|error| format!("the server to be replaced gives no sockets: {error}"))?;
     let process = Process::open();
     let listeners = Listeners::bind(config, &mut passed)?;
     let metrics = servers::bind_metrics(&config.metrics, &mut passed)?;
-    passed.tell_of_the_rest();
+    let control = passed.control(&config.control);
+    let mut kept = passed.tell_of_the_rest();
     let workers = listeners.workers();
     sandbox::give_up_root(config)?;
+    let starter = options.program.as_ref().and_then(|program| {
+        let started = Starter::start(program);
+        started.inspect_err(|error| warn!("this server cannot be replaced: {error}")).ok()
+    });
     let is_confined = sandbox::confine(config, options).is_some();
     let manager = Manager::start();
     let slow = tokio::runtime::Builder::new_multi_thread()
@@ -115,10 +141,13 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
         .map_err(|error| format!("no threads: {error}"))?;
     let (events, received) = channel();
     spawn_signals(&slow, &events).map_err(|error| format!("no signals: {error}"))?;
-    let control = control::listen(&slow, &config.control, events.clone())?;
-    let asked = events.clone();
-    let ask = move |reply| drop(asked.send(Event::Metrics(reply)));
-    observe::http::serve(&slow, metrics, Box::new(ask)).map_err(|error| format!("no metrics: {error}"))?;
+    let has_control = control.is_some();
+    let control = match control {
+        Some(socket) => Control::of(&config.control, socket),
+        None => control::open(&config.control)?,
+    };
+    let socket = control.socket().try_clone().map_err(|error| format!("no control socket: {error}"))?;
+    kept.push(Kept { name: format!("control {}", config.control.display()), socket: socket.into() });
     // Before anything is read, so that nothing changes unseen.
     let watching = watch_files(config, options, &events);
 
@@ -131,6 +160,13 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
         slow,
         events,
         serving: Serving::NotYet(listeners),
+        doors: Doors { control, metrics, accepting: Vec::new() },
+        starter: starter.map(Arc::new),
+        kept: Arc::new(kept),
+        predecessor: predecessor.clone(),
+        has_control,
+        replacing: None,
+        is_replaced: false,
         manager,
         is_confined,
         next: None,
@@ -146,10 +182,14 @@ pub fn serve(config: &Config, options: &Options) -> Result<(), String> {
         file_config,
     };
     main.health.watch_canaries(config.canaries.clone());
+    if predecessor.is_none() {
+        main.open_doors()?;
+    }
     let result = main.start().and_then(|()| main.run(&received));
-    main.manager.stopping();
+    if !main.is_replaced {
+        main.manager.stopping();
+    }
     drop(watching);
-    drop(control);
     if let Serving::Now { servers, .. } = &mut main.serving {
         servers.stop();
     }
@@ -168,10 +208,11 @@ fn own_secrets() -> Result<Secrets, String> {
 
 fn spawn_signals(slow: &Runtime, events: &Sender<Event>) -> io::Result<()> {
     let _entered = slow.enter();
-    let make: [(SignalKind, fn() -> Event); 3] = [
+    let make: [(SignalKind, fn() -> Event); 4] = [
         (SignalKind::terminate(), || Event::Stop("TERM")),
         (SignalKind::interrupt(), || Event::Stop("INT")),
         (SignalKind::hangup(), || Event::HangUp),
+        (SignalKind::user_defined2(), || Event::Replace),
     ];
     for (kind, event) in make {
         let mut signals = signal(kind)?;
@@ -200,6 +241,17 @@ struct Main {
     slow: Runtime,
     events: Sender<Event>,
     serving: Serving,
+    doors: Doors,
+    starter: Option<Arc<Starter>>,
+    /// What is handed over.
+    kept: Arc<Vec<Kept>>,
+    /// Whose place this one takes.
+    predecessor: Option<Arc<Predecessor>>,
+    /// The control socket was there before.
+    has_control: bool,
+    /// Somebody is to take this one's place; with who wants to know how that went.
+    replacing: Option<Option<oneshot::Sender<Reply>>>,
+    is_replaced: bool,
     manager: Manager,
     /// Whether the kernel keeps files from it.
     is_confined: bool,
@@ -218,6 +270,14 @@ struct Main {
     options: Options,
     /// What the file said at the start, if there was one.
     file_config: Option<Config>,
+}
+
+/// Where people and programs come in that do not ask for names.
+struct Doors {
+    control: Control,
+    /// Until they are served.
+    metrics: Vec<TcpListener>,
+    accepting: Vec<AbortHandle>,
 }
 
 /// Queries are answered as soon as there is something to answer from; until then the kernel keeps what comes.
@@ -250,7 +310,9 @@ impl Main {
         let Reload { findings, snapshot, outcome } = self.read("start", false);
         log(&findings, self.is_confined);
         if self.options.strict && findings.has_errors() {
-            return Err("--strict: there are errors".to_owned());
+            let first = findings.iter().find(|finding| finding.severity == Severity::Error);
+            let first = first.map_or_else(String::new, in_one_line);
+            return Err(format!("--strict: there are errors, such as {first}"));
         }
         self.last_findings = findings;
         let Some((snapshot, layout)) = snapshot else {
@@ -277,11 +339,20 @@ impl Main {
                     info!("{signal}: stopping");
                     return Ok(());
                 }
+                Event::Replaced(Ok(successor)) => {
+                    self.hand_over(&successor, received);
+                    return Ok(());
+                }
+                Event::Replaced(Err(why)) => self.go_on(&why),
+                Event::Yours => self.be_the_server()?,
+                Event::Command(Command::Replace, reply) if self.replacing.is_some() => {
+                    let why = "waits: another one is about to be ready".to_owned();
+                    let _ = reply.send(control::replace_reply(&Err(why)));
+                }
+                Event::Replace if self.replacing.is_some() => {}
                 Event::Checked => {
                     self.publish()?;
-                    while let Some(event) = self.put_off.pop_front().filter(|_| self.next.is_none()) {
-                        self.obey(event);
-                    }
+                    self.obey_what_was_put_off();
                 }
                 // Not put off by checks of a reload: who takes a site out has a reason.
                 Event::Command(Command::Order(order), reply) => {
@@ -299,7 +370,8 @@ impl Main {
                         let _ = reply.send(page);
                     }
                 }
-                event if self.next.is_some() => self.put_off.push_back(event),
+                // What is read while it starts, it reads itself.
+                event if self.next.is_some() || self.replacing.is_some() => self.put_off.push_back(event),
                 event => self.obey(event),
             }
             self.retired.tidy_up();
@@ -319,10 +391,111 @@ impl Main {
                 self.reload("tables were wrong", false, None);
             }
             Event::HangUp => self.reload("HUP", false, None),
+            Event::Replace => self.replace(None),
+            Event::Command(Command::Replace, reply) => self.replace(Some(reply)),
             Event::Command(Command::Reload { force }, reply) => self.reload("asked to", force, Some(reply)),
             // Obeyed at once, where they come in.
             Event::Command(..) | Event::Watch(_) | Event::Metrics(_) | Event::Checked | Event::Stop(_) => {}
+            Event::Replaced(_) | Event::Yours => {}
         }
+    }
+
+    fn obey_what_was_put_off(&mut self) {
+        while self.next.is_none() && self.replacing.is_none() {
+            let Some(event) = self.put_off.pop_front() else { return };
+            self.obey(event);
+        }
+    }
+
+    /// Serves the control socket and metrics.
+    fn open_doors(&mut self) -> Result<(), String> {
+        self.doors.control.serve(&self.slow, self.events.clone())?;
+        let asked = self.events.clone();
+        let ask = move |reply| drop(asked.send(Event::Metrics(reply)));
+        let metrics = std::mem::take(&mut self.doors.metrics);
+        let accepting = observe::http::serve(&self.slow, metrics, Box::new(ask));
+        self.doors.accepting = accepting.map_err(|error| format!("no metrics: {error}"))?;
+        Ok(())
+    }
+
+    /// Has another server started that takes this one's place. Until it is ready, all goes on but reloads.
+    fn replace(&mut self, reply: Option<oneshot::Sender<Reply>>) {
+        self.replacing = Some(reply);
+        let Some(starter) = self.starter.clone() else { return self.go_on("has nobody to start it") };
+        info!("another server is started to take the place of this one");
+        self.health.lend_state();
+        let (kept, events) = (Arc::clone(&self.kept), self.events.clone());
+        let wait = move || drop(events.send(Event::Replaced(starter.replace(&kept))));
+        if let Err(error) = thread::Builder::new().name("replacement".to_owned()).spawn(wait) {
+            self.go_on(&format!("cannot be waited for: {error}"));
+        }
+    }
+
+    /// Nobody took this one's place.
+    fn go_on(&mut self, why: &str) {
+        error!("the server that was to take the place of this one {why}; this one goes on");
+        self.health.take_state_back();
+        if let Some(reply) = self.replacing.take().flatten() {
+            let _ = reply.send(control::replace_reply(&Err(why.to_owned())));
+        }
+        self.obey_what_was_put_off();
+    }
+
+    /// Somebody did. Each thing is let go of here before it is taken there, but for what both may do at a time: reading UDP,
+    /// and accepting connections. What has been read is answered, and who is connected is served.
+    fn hand_over(&mut self, successor: &Successor, received: &Receiver<Event>) {
+        self.is_replaced = true;
+        self.doors.control.leave(successor.has_control);
+        self.doors.accepting.iter().for_each(AbortHandle::abort);
+        if let Serving::Now { servers, .. } = &mut self.serving {
+            servers.make_room();
+        }
+        self.health.give_state_away();
+        self.manager.replaced_by(successor.pid);
+        successor.take_over();
+        if let Serving::Now { servers, .. } = &self.serving {
+            servers.stop_reading();
+        }
+        info!("process {} is the server now; who is connected here is served to the end", successor.pid);
+        if let Some(reply) = self.replacing.take().flatten() {
+            let _ = reply.send(control::replace_reply(&Ok(successor.pid)));
+        }
+        let mut events: Vec<Event> = self.put_off.drain(..).collect();
+        let end = Instant::now() + DRAIN;
+        loop {
+            for event in events.drain(..) {
+                match event {
+                    Event::Stop(_) => return,
+                    Event::Command(_, reply) => {
+                        let why = "another process has just become the server; tell that one";
+                        let _ = reply.send(control::error_reply(why));
+                    }
+                    _ => {}
+                }
+            }
+            events.extend(received.recv_timeout(Duration::from_millis(50)));
+            let is_done = matches!(&self.serving, Serving::Now { servers, .. } if servers.is_done());
+            if events.is_empty() && (is_done || Instant::now() > end) {
+                return;
+            }
+        }
+    }
+
+    /// The other one has let go.
+    fn be_the_server(&mut self) -> Result<(), String> {
+        // What was said to the other one while this one started.
+        self.health.read_overrides(&self.config.state);
+        self.open_doors()?;
+        self.begin();
+        info!("took the place of the server that was here");
+        Ok(())
+    }
+
+    /// Nobody else reads the same sockets, nor tells systemd how the server is.
+    fn begin(&self) {
+        let Serving::Now { servers, .. } = &self.serving else { return };
+        servers.read_quic();
+        self.manager.ready(self.addresses_for_all(), &self.in_brief());
     }
 
     /// Reads everything again. What is new is published when its checks have had their say.
@@ -449,7 +622,18 @@ impl Main {
                 self.serving = Serving::Now { published, servers };
                 give_way();
                 info!(zones, services, "ready after {} ms", began.elapsed().as_millis());
-                self.manager.ready(self.addresses_for_all(), &self.in_brief());
+                match self.predecessor.take() {
+                    None => self.begin(),
+                    Some(predecessor) => {
+                        let (events, has_control) = (self.events.clone(), self.has_control);
+                        let wait = move || {
+                            predecessor.ready(has_control);
+                            let _ = events.send(Event::Yours);
+                        };
+                        let thread = thread::Builder::new().name("replacement".to_owned()).spawn(wait);
+                        thread.map_err(|error| format!("no thread: {error}"))?;
+                    }
+                }
             }
             Serving::Failed => return Ok(()),
         }

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use ipnetwork::IpNetwork;
@@ -23,7 +23,7 @@ use crate::nameserver::counters::{Counters, Totals};
 use crate::nameserver::limit::Limiter;
 use crate::nameserver::{Request, Transport, Worker, respond};
 use crate::observe::query_log::{self, Sampler};
-use crate::transport::{self, Responder, tcp, udp};
+use crate::transport::{self, Responder, Stop, tcp, udp};
 
 /// Sockets that are bound and not read yet: the kernel keeps what comes until there is something to answer from.
 pub(super) struct Listeners {
@@ -64,6 +64,10 @@ impl Listeners {
             }
             // TCP first: it refuses an address that another process uses, UDP would share it.
             let (tcp, udp) = bind_both(address, workers, passed).map_err(told)?;
+            passed.keep("tcp", address, &tcp).map_err(told)?;
+            if let Ok(at) = tcp.local_addr() {
+                udp.iter().try_for_each(|socket| passed.keep("udp", at, socket)).map_err(told)?;
+            }
             listeners.addresses.extend(tcp.local_addr());
             let proxy_from = &listener.proxy_from;
             listeners.tcp.push(tcp::Entrance { listener: tcp, proxy_from: proxy_from.clone() });
@@ -83,7 +87,7 @@ impl Listeners {
         query_log: Option<query_log::Log>,
     ) -> Result<Servers, String> {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stop_tcp, stopped) = flag::channel(false);
+        let (stop_tcp, stopped) = flag::channel(Stop::No);
         let mut servers = Servers {
             threads: Vec::new(),
             counters: Vec::new(),
@@ -93,6 +97,7 @@ impl Listeners {
             query_log: None,
             stop,
             stop_tcp,
+            may_read_quic: Arc::default(),
             addresses: self.addresses,
         };
         let addresses: Vec<_> = self.udp.iter().map(|(socket, _)| socket.local_addr().ok()).collect();
@@ -130,8 +135,10 @@ pub(super) fn bind_metrics(
     passed: &mut Passed,
 ) -> Result<Vec<TcpListener>, String> {
     let bind = |&address: &SocketAddr| {
-        let bound = passed.tcp(address).and_then(|socket| socket.map_or_else(|| tcp::bind(address), Ok));
-        bound.map_err(|error| format!("cannot tell metrics at {address}: {error}"))
+        let bound =
+            passed.tcp("metrics", address).and_then(|socket| socket.map_or_else(|| tcp::bind(address), Ok));
+        let kept = bound.and_then(|socket| passed.keep("metrics", address, &socket).map(|()| socket));
+        kept.map_err(|error| format!("cannot tell metrics at {address}: {error}"))
     };
     addresses.iter().map(bind).collect()
 }
@@ -162,7 +169,7 @@ fn bind_both(
     let mut tries = if address.port() == 0 { 20 } else { 1 };
     loop {
         tries -= 1;
-        let tcp = passed.tcp(address)?.map_or_else(|| tcp::bind(address), Ok)?;
+        let tcp = passed.tcp("tcp", address)?.map_or_else(|| tcp::bind(address), Ok)?;
         let at = tcp.local_addr()?;
         match passed.udp(at, workers)?.map_or_else(|| udp::bind(at, workers), Ok) {
             Ok(udp) => return Ok((tcp, udp)),
@@ -183,7 +190,9 @@ pub(super) struct Servers {
     rings: Option<query_log::Log>,
     query_log: Option<query_log::Running>,
     stop: Arc<AtomicBool>,
-    stop_tcp: flag::Sender<bool>,
+    stop_tcp: flag::Sender<Stop>,
+    /// Not while another process does.
+    may_read_quic: Arc<AtomicBool>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -251,10 +260,48 @@ impl Servers {
         self.transports.iter().map(|(name, counters)| (name.clone(), counters.all().collect())).collect()
     }
 
+    /// Has the sockets of QUIC read from now on.
+    pub(super) fn read_quic(&self) {
+        self.may_read_quic.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until the sockets of QUIC may be read; at once where all is to stop.
+    pub(super) fn gate(&self) -> impl FnOnce() + Send + use<> {
+        let (gate, stop) = (Arc::clone(&self.may_read_quic), Arc::clone(&self.stop));
+        move || {
+            while !gate.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
+    /// Lets nobody in any more, and ends what cannot go on beside another server: returns when that is so.
+    pub(super) fn make_room(&mut self) {
+        let _ = self.stop_tcp.send(Stop::WhenDone);
+        let is_quic =
+            |thread: &JoinHandle<()>| thread.thread().name().is_some_and(|name| name.starts_with("quic-"));
+        let (quic, others) = self.threads.drain(..).partition(is_quic);
+        self.threads = others;
+        let quic: Vec<JoinHandle<()>> = quic;
+        for thread in quic {
+            let _ = thread.join();
+        }
+    }
+
+    /// What has been read is answered, and nothing more is read but from who is connected.
+    pub(super) fn stop_reading(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing is left to be answered.
+    pub(super) fn is_done(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
     /// Ends them, and waits until they did.
     pub(super) fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        let _ = self.stop_tcp.send(true);
+        let _ = self.stop_tcp.send(Stop::Now);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

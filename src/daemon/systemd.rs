@@ -1,4 +1,5 @@
-//! What systemd gives and is told: sockets that it bound (sd_listen_fds(3)), and how the server is (sd_notify(3)).
+//! What systemd gives and is told: sockets that it bound (sd_listen_fds(3)), and how the server is (sd_notify(3)). Sockets may
+//! come from the server that this one replaces, too ([`super::handover`]); those are taken first.
 //!
 //! Sockets of systemd's outlive the process: what arrives while it is restarted, or after it crashed, waits in them. Passed
 //! ones are taken for the configured addresses that they are bound to; all else is as without them.
@@ -9,6 +10,9 @@
 use std::env;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -18,6 +22,7 @@ use sd_notify::NotifyState;
 use socket2::SockRef;
 use tracing::{debug, info, warn};
 
+use super::handover::{Kept, Predecessor};
 use crate::transport::encrypted::quic;
 use crate::transport::udp;
 use crate::wire::message::query;
@@ -30,11 +35,27 @@ pub(super) struct Passed {
     tcp: Vec<(SocketAddr, TcpListener)>,
     /// Names of what is neither.
     others: Vec<String>,
+    /// Of the server that this one replaces.
+    inherited: Vec<Kept>,
+    /// For the one that replaces this one.
+    kept: Vec<Kept>,
 }
 
 impl Passed {
     /// Takes what is there. Must come before any thread, for it clears the environment, and before anything is opened.
-    pub(super) fn take() -> Passed {
+    ///
+    /// # Errors
+    /// The server that this one replaces is gone.
+    pub(super) fn take(predecessor: Option<&Predecessor>) -> io::Result<Passed> {
+        let mut passed = Passed::of_systemd();
+        if let Some(predecessor) = predecessor {
+            passed.inherited = predecessor.sockets()?;
+            info!("{} sockets were handed over", passed.inherited.len());
+        }
+        Ok(passed)
+    }
+
+    fn of_systemd() -> Passed {
         let mut passed = Passed::default();
         // Meant for this very process, and not for one that it was started by.
         if env::var("LISTEN_PID").ok().and_then(|pid| pid.parse().ok()) != Some(std::process::id()) {
@@ -64,7 +85,10 @@ impl Passed {
     ///
     /// # Errors
     /// When it cannot be used as it is.
-    pub(super) fn tcp(&mut self, address: SocketAddr) -> io::Result<Option<TcpListener>> {
+    pub(super) fn tcp(&mut self, kind: &str, address: SocketAddr) -> io::Result<Option<TcpListener>> {
+        if let Some(socket) = self.inherit(&format!("{kind} {address}")) {
+            return Ok(Some(TcpListener::from(socket)));
+        }
         let Some(index) = self.tcp.iter().position(|(at, _)| is_same(*at, address)) else { return Ok(None) };
         let (_, listener) = self.tcp.swap_remove(index);
         refuse_mapped(address, SockRef::from(&listener).only_v6())?;
@@ -79,7 +103,7 @@ impl Passed {
     /// # Errors
     /// When they cannot be used as they are.
     pub(super) fn udp(&mut self, address: SocketAddr, workers: usize) -> io::Result<Option<Vec<UdpSocket>>> {
-        let mut sockets = self.all_udp(address)?;
+        let mut sockets = self.all_udp("udp", address)?;
         let passed = sockets.len();
         if passed == 0 {
             return Ok(None);
@@ -91,7 +115,7 @@ impl Passed {
         while sockets.len() < workers {
             sockets.push(sockets[sockets.len() % passed].try_clone()?);
         }
-        info!("UDP at {address} was passed by systemd, {passed} sockets for {} threads", sockets.len());
+        info!("UDP at {address} was passed, {passed} sockets for {} threads", sockets.len());
         Ok(Some(sockets))
     }
 
@@ -100,17 +124,46 @@ impl Passed {
     /// # Errors
     /// When they cannot be used as they are.
     pub(super) fn quic(&mut self, address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
-        let sockets = self.all_udp(address)?;
+        let sockets = self.all_udp("quic", address)?;
         for socket in &sockets {
             quic::prepare(&SockRef::from(socket))?;
         }
         if !sockets.is_empty() {
-            info!("QUIC at {address} was passed by systemd, {} sockets", sockets.len());
+            info!("QUIC at {address} was passed, {} sockets", sockets.len());
         }
         Ok(sockets)
     }
 
-    fn all_udp(&mut self, address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
+    /// The control socket.
+    pub(super) fn control(&mut self, path: &Path) -> Option<UnixListener> {
+        self.inherit(&format!("control {}", path.display())).map(UnixListener::from)
+    }
+
+    /// Remembers a socket for the server that replaces this one some day.
+    pub(super) fn keep(
+        &mut self,
+        kind: &str,
+        place: impl std::fmt::Display,
+        socket: &impl AsFd,
+    ) -> io::Result<()> {
+        let socket = socket.as_fd().try_clone_to_owned()?;
+        self.kept.push(Kept { name: format!("{kind} {place}"), socket });
+        Ok(())
+    }
+
+    /// The first of a name: there may be others, for ports that the kernel chose.
+    fn inherit(&mut self, name: &str) -> Option<OwnedFd> {
+        let index = self.inherited.iter().position(|kept| kept.name == name)?;
+        Some(self.inherited.remove(index).socket)
+    }
+
+    fn all_udp(&mut self, kind: &str, address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
+        let name = format!("{kind} {address}");
+        let inherited: Vec<UdpSocket> =
+            std::iter::from_fn(|| self.inherit(&name)).map(UdpSocket::from).collect();
+        if !inherited.is_empty() {
+            return Ok(inherited);
+        }
         let (own, others) = self.udp.drain(..).partition(|(at, _)| is_same(*at, address));
         self.udp = others;
         let own: Vec<(SocketAddr, UdpSocket)> = own;
@@ -120,13 +173,18 @@ impl Passed {
         own.into_iter().map(check).collect()
     }
 
-    /// Tells of what nobody asked for. It is closed, but systemd keeps it open: what arrives there is never read.
-    pub(super) fn tell_of_the_rest(self) {
+    /// Tells of what nobody asked for. It is closed, but systemd keeps it open: what arrives there is never read. Gives what
+    /// is to be handed on.
+    pub(super) fn tell_of_the_rest(self) -> Vec<Kept> {
         let udp = self.udp.iter().map(|(address, _)| format!("UDP at {address}"));
         let tcp = self.tcp.iter().map(|(address, _)| format!("TCP at {address}"));
         for what in udp.chain(tcp).chain(self.others) {
             warn!("systemd passed {what}, which listen: does not name; nobody reads it");
         }
+        for Kept { name, .. } in self.inherited {
+            info!("{name} is no longer listened at");
+        }
+        self.kept
     }
 }
 
@@ -209,6 +267,16 @@ impl Manager {
     /// It ends.
     pub(super) fn stopping(&mut self) {
         self.notify(&[NotifyState::Stopping]);
+        self.say_no_more();
+    }
+
+    /// Another process is the server from now on, and tells how it is; this one may not even say that it stops.
+    pub(super) fn replaced_by(&mut self, pid: u32) {
+        self.notify(&[NotifyState::MainPid(pid)]);
+        self.say_no_more();
+    }
+
+    fn say_no_more(&mut self) {
         self.words = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

@@ -27,6 +27,8 @@ pub(super) struct Memory {
     known: HashMap<String, Remembered>,
     written: Option<SystemTime>,
     is_broken: bool,
+    /// Another process may read the file, or write it.
+    pub(super) is_lent: bool,
 }
 
 /// A verdict on an (address, check), and since when.
@@ -81,7 +83,7 @@ impl Memory {
         };
         let known = file.filter(is_fresh).map(|file| file.verdicts).unwrap_or_default();
         debug!("{} verdicts are known from the last run", known.len());
-        Memory { path, known, written: None, is_broken: false }
+        Memory { path, known, written: None, is_broken: false, is_lent: false }
     }
 
     /// What the last run knew of a subject.
@@ -93,7 +95,7 @@ impl Memory {
     #[must_use]
     pub(super) fn is_stale(&self, now: SystemTime) -> bool {
         let age = |written: SystemTime| now.duration_since(written).unwrap_or(FRESH);
-        self.path.is_some() && self.written.is_none_or(|written| age(written) >= FRESH)
+        self.path.is_some() && !self.is_lent && self.written.is_none_or(|written| age(written) >= FRESH)
     }
 
     /// Where and what to write; none without a folder.
@@ -102,7 +104,7 @@ impl Memory {
         verdicts: HashMap<String, Remembered>,
         now: SystemTime,
     ) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
-        let path = self.path.clone()?;
+        let path = self.path.clone().filter(|_| !self.is_lent)?;
         self.written = Some(now);
         let written = now.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         Some(move || {

@@ -154,6 +154,35 @@ impl Health {
         Ok(done)
     }
 
+    /// Writes down what is known, for a process that is to take over, and keeps from writing over it until told otherwise.
+    pub fn lend_state(&self) {
+        let mut known = lock(&self.known);
+        if let Some(write) = known.remember() {
+            let result = write();
+            known.memory.wrote(result);
+        }
+        known.memory.is_lent = true;
+    }
+
+    /// Nobody took over.
+    pub fn take_state_back(&self) {
+        lock(&self.known).memory.is_lent = false;
+    }
+
+    /// Somebody did: nothing is ever written any more.
+    pub fn give_state_away(&self) {
+        let mut known = lock(&self.known);
+        known.memory.is_lent = true;
+        known.overrides.keep_nothing();
+    }
+
+    /// Reads anew what operators said: it was another process that they said it to.
+    pub fn read_overrides(&self, folder: &Path) {
+        let mut known = lock(&self.known);
+        known.overrides = Overrides::open(Some(folder));
+        known.publish(|published, around| published.publish(None, around));
+    }
+
     /// What operators said, and what still stands of it; windows of maintenance that are open are among it.
     #[must_use]
     pub fn overrides(&self) -> Vec<Override> {

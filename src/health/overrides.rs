@@ -170,6 +170,11 @@ impl Overrides {
         Overrides { path, list }
     }
 
+    /// Writes nothing down any more: another process does.
+    pub fn keep_nothing(&mut self) {
+        self.path = None;
+    }
+
     /// All that stands, in the order in which it was said.
     #[must_use]
     pub fn list(&self) -> &[Override] {

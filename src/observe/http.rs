@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
@@ -50,16 +51,17 @@ struct Pages {
 ///
 /// # Errors
 /// The runtime does not take a listener.
-pub fn serve(slow: &Runtime, listeners: Vec<TcpListener>, ask: Ask) -> io::Result<()> {
+pub fn serve(slow: &Runtime, listeners: Vec<TcpListener>, ask: Ask) -> io::Result<Vec<AbortHandle>> {
     let _entered = slow.enter();
+    let mut accepting = Vec::new();
     let pages = Arc::new(Pages { ask, last: Mutex::new(None) });
     for listener in listeners {
         let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        slow.spawn(accept(listener, Arc::clone(&pages)));
+        accepting.push(slow.spawn(accept(listener, Arc::clone(&pages))).abort_handle());
         info!("metrics at http://{address}/metrics");
     }
-    Ok(())
+    Ok(accepting)
 }
 
 async fn accept(listener: tokio::net::TcpListener, pages: Arc<Pages>) {

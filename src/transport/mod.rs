@@ -26,6 +26,19 @@ pub trait Responder {
     fn refresh(&mut self) {}
 }
 
+/// Whether threads that serve connections are to go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stop {
+    /// They are.
+    #[default]
+    No,
+    /// Nobody is let in any more; who is there is served until they leave or their time is over. Connections of QUIC end at
+    /// once: their packets would come to whoever reads the socket next.
+    WhenDone,
+    /// At once.
+    Now,
+}
+
 /// What one thread counts besides what becomes of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {

@@ -30,7 +30,7 @@ use tracing::{debug, error};
 
 use super::connections::{Connections, Phase};
 use super::proxy::{self, Header};
-use super::{Count, Counters, Responder, new_socket, restart_on_panic};
+use super::{Count, Counters, Responder, Stop, new_socket, restart_on_panic};
 
 /// What one client may hold, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +108,7 @@ pub fn serve(
     responder: impl Responder + 'static,
     limits: Limits,
     counters: Arc<Counters>,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stop>,
 ) -> io::Result<()> {
     serve_with(entrances, Door::new(responder, limits, counters), stop, |stream, guest| async move {
         serve_connection(stream, &guest).await
@@ -119,7 +119,7 @@ pub fn serve(
 pub(super) fn serve_with<R, S, F>(
     entrances: Vec<Entrance>,
     door: Rc<Door<R>>,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stop>,
     serve: S,
 ) -> io::Result<()>
 where
@@ -140,7 +140,7 @@ where
     restart_on_panic("TCP", &Arc::clone(&door.counters), move || {
         local.block_on(&runtime, async {
             let mut stop = stop.clone();
-            loop {
+            while *stop.borrow() == Stop::No {
                 for (entrance, accept_loop) in &mut accepting {
                     // It never ends by itself.
                     if accept_loop.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -156,7 +156,16 @@ where
                 }
                 door.refresh();
                 let next = door.send_away();
-                if timeout(next, stop.wait_for(|stop| *stop)).await.is_ok() {
+                let _ = timeout(next, stop.wait_for(|stop| *stop != Stop::No)).await;
+            }
+            // Whoever was accepted has a task by now: nothing is waited for in between.
+            for (_, accept_loop) in &accepting {
+                accept_loop.iter().for_each(JoinHandle::abort);
+            }
+            while !door.is_empty() {
+                door.refresh();
+                let next = door.send_away().min(TICK);
+                if timeout(next, stop.wait_for(|stop| *stop == Stop::Now)).await.is_ok() {
                     return;
                 }
             }
@@ -167,14 +176,14 @@ where
 
 /// It takes a few descriptors, and a flood at the start may leave none: that is no reason never to serve. None if there is
 /// nothing to serve any more.
-fn new_runtime(stop: &watch::Receiver<bool>) -> Option<Runtime> {
+fn new_runtime(stop: &watch::Receiver<Stop>) -> Option<Runtime> {
     loop {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => return Some(runtime),
             Err(error) => error!("TCP is not yet served: {error}"),
         }
         std::thread::sleep(LOOK_UP);
-        if *stop.borrow() {
+        if *stop.borrow() != Stop::No {
             return None;
         }
     }
@@ -235,6 +244,10 @@ impl<R: Responder> Door<R> {
     pub(super) fn held(&self, client: IpAddr) -> (usize, usize) {
         let connections = self.connections.borrow();
         (connections.count(), connections.held_by(client))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.connections.borrow().count() == 0
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -924,12 +937,12 @@ mod tests {
     }
 
     /// A server on a thread of its own.
-    fn start(responder: Echo) -> (SocketAddr, Arc<Counters>, watch::Sender<bool>, thread::JoinHandle<()>) {
+    fn start(responder: Echo) -> (SocketAddr, Arc<Counters>, watch::Sender<Stop>, thread::JoinHandle<()>) {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let entrances = vec![Entrance { listener, proxy_from: Vec::new() }];
         let counters = Arc::<Counters>::default();
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Stop::No);
         let counted = Arc::clone(&counters);
         let thread = thread::spawn(move || {
             serve(entrances, responder, Limits::default(), counted, stopped).expect("it runs");
@@ -957,7 +970,21 @@ mod tests {
             assert_eq!(counters.get(Count::Panics), panics);
         }
         assert_eq!((counters.get(Count::Connections), counters.get(Count::Accepted)), (1, 4));
-        stop.send(true).expect("it runs");
+        stop.send(Stop::Now).expect("it runs");
+        thread.join().expect("no panic of the thread");
+    }
+
+    #[test]
+    fn who_is_there_is_served_when_nobody_else_is_let_in() {
+        let (address, counters, stop, thread) = start(Echo::default());
+        let mut client = Client::connect(address).expect("a connection");
+        exchange(&mut client, &[1, 0]).expect("an answer");
+        stop.send(Stop::WhenDone).expect("it runs");
+        for number in 2..5 {
+            exchange(&mut client, &[number, 0]).expect("an answer on the same connection");
+        }
+        assert_eq!(counters.get(Count::Accepted), 1);
+        drop(client);
         thread.join().expect("no panic of the thread");
     }
 
@@ -976,7 +1003,7 @@ mod tests {
         let mut another = Client::connect(address).expect("a connection");
         exchange(&mut another, &[3, 0]).expect("an answer on a new one");
         assert_eq!(counters.get(Count::Panics), 1);
-        stop.send(true).expect("it runs");
+        stop.send(Stop::Now).expect("it runs");
         thread.join().expect("no panic of the thread");
     }
 }

@@ -247,6 +247,19 @@ impl Process {
         }
     }
 
+    /// Until it ends by itself, whoever else writes to the same log.
+    #[track_caller]
+    pub(crate) fn wait_for_exit(&mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the process is ours") {
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end:\n{}", self.lines().join("\n"));
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Like a power cut.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("the process is there");

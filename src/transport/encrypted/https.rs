@@ -32,7 +32,7 @@ use super::tls::shake_hands;
 use super::{Identity, TLS_VERSIONS, freshness};
 use crate::transport::connections::Phase;
 use crate::transport::tcp::{Door, Entrance, Guest, Limits, serve_with};
-use crate::transport::{Count, Counters, Responder};
+use crate::transport::{Count, Counters, Responder, Stop};
 
 /// A client that names none speaks HTTP/1.1.
 const PROTOCOLS: &[&str] = &["h2", "http/1.1"];
@@ -67,7 +67,7 @@ pub fn serve(
     responder: impl Responder + 'static,
     limits: Limits,
     counters: Arc<Counters>,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stop>,
 ) -> io::Result<()> {
     let config = identity.config(TLS_VERSIONS, PROTOCOLS).map_err(io::Error::other)?;
     let path: Rc<str> = path.into();

@@ -25,7 +25,7 @@ use tracing::{debug, error};
 use super::{Identity, QUIC_VERSIONS, has_keepalive};
 use crate::transport::connections::Phase;
 use crate::transport::tcp::{Door, Guest, Limits};
-use crate::transport::{Count, Counters, Responder, new_socket, restart_on_panic};
+use crate::transport::{Count, Counters, Responder, Stop, new_socket, restart_on_panic};
 
 /// RFC 9250 4.1.1. QUIC refuses whoever does not name it.
 const PROTOCOLS: &[&str] = &["doq"];
@@ -86,7 +86,7 @@ pub fn serve(
     responder: impl Responder + 'static,
     limits: Limits,
     counters: &Arc<Counters>,
-    stop: &watch::Receiver<bool>,
+    stop: &watch::Receiver<Stop>,
 ) -> io::Result<()> {
     let config = server_config(identity, limits)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -120,7 +120,7 @@ pub fn serve(
                 }
                 door.refresh();
                 let next = door.send_away();
-                if timeout(next, stop.wait_for(|stop| *stop)).await.is_ok() {
+                if timeout(next, stop.wait_for(|stop| *stop != Stop::No)).await.is_ok() {
                     break;
                 }
             }

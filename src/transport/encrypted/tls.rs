@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::{Identity, TLS_VERSIONS};
 use crate::transport::tcp::{Door, Entrance, Guest, Limits, serve_connection, serve_with};
-use crate::transport::{Count, Counters, Responder};
+use crate::transport::{Count, Counters, Responder, Stop};
 
 /// For a goodbye: whoever does not take it goes without.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -32,7 +32,7 @@ pub fn serve(
     responder: impl Responder + 'static,
     limits: Limits,
     counters: Arc<Counters>,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stop>,
 ) -> io::Result<()> {
     let config = identity.config(TLS_VERSIONS, PROTOCOLS).map_err(io::Error::other)?;
     let door = Door::new(responder, limits, counters);
