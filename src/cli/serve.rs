@@ -71,7 +71,7 @@ impl Serve {
         let program =
             program.inspect_err(|error| tracing::warn!("this server cannot be replaced: {error}")).ok();
         let options = Options { config_path: self.places.config_path(), strict: self.strict, program };
-        match daemon::serve(&config, &options, predecessor.clone()) {
+        match daemon::serve(&config, &options, predecessor.as_ref()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => fail(&reason),
         }

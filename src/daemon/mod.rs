@@ -114,11 +114,11 @@ pub enum Event {
 pub fn serve(
     config: &Config,
     options: &Options,
-    predecessor: Option<Arc<Predecessor>>,
+    predecessor: Option<&Arc<Predecessor>>,
 ) -> Result<(), String> {
     let started = Instant::now();
     // While there is one thread: what is given up now is given up by all that follow.
-    let mut passed = Passed::take(predecessor.as_deref())
+    let mut passed = Passed::take(predecessor.map(|predecessor| &**predecessor))
         .map_err(|error| format!("the server to be replaced gives no sockets: {error}"))?;
     let process = Process::open();
     let listeners = Listeners::bind(config, &mut passed)?;
@@ -163,7 +163,7 @@ pub fn serve(
         doors: Doors { control, metrics, accepting: Vec::new() },
         starter: starter.map(Arc::new),
         kept: Arc::new(kept),
-        predecessor: predecessor.clone(),
+        predecessor: predecessor.cloned(),
         has_control,
         replacing: None,
         is_replaced: false,
