@@ -103,6 +103,7 @@ impl Passed {
     /// # Errors
     /// When they cannot be used as they are.
     pub(super) fn udp(&mut self, address: SocketAddr, workers: usize) -> io::Result<Option<Vec<UdpSocket>>> {
+        let how = self.how("udp", address);
         let mut sockets = self.all_udp("udp", address)?;
         let passed = sockets.len();
         if passed == 0 {
@@ -115,7 +116,7 @@ impl Passed {
         while sockets.len() < workers {
             sockets.push(sockets[sockets.len() % passed].try_clone()?);
         }
-        info!("UDP at {address} was passed, {passed} sockets for {} threads", sockets.len());
+        info!("UDP at {address} was {how}, {passed} sockets for {} threads", sockets.len());
         Ok(Some(sockets))
     }
 
@@ -124,12 +125,13 @@ impl Passed {
     /// # Errors
     /// When they cannot be used as they are.
     pub(super) fn quic(&mut self, address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
+        let how = self.how("quic", address);
         let sockets = self.all_udp("quic", address)?;
         for socket in &sockets {
             quic::prepare(&SockRef::from(socket))?;
         }
         if !sockets.is_empty() {
-            info!("QUIC at {address} was passed, {} sockets", sockets.len());
+            info!("QUIC at {address} was {how}, {} sockets", sockets.len());
         }
         Ok(sockets)
     }
@@ -149,6 +151,15 @@ impl Passed {
         let socket = socket.as_fd().try_clone_to_owned()?;
         self.kept.push(Kept { name: format!("{kind} {place}"), socket });
         Ok(())
+    }
+
+    /// Where they come from, for the log.
+    fn how(&self, kind: &str, address: SocketAddr) -> &'static str {
+        let name = format!("{kind} {address}");
+        match self.inherited.iter().any(|kept| kept.name == name) {
+            true => "handed over",
+            false => "passed by systemd",
+        }
     }
 
     /// The first of a name: there may be others, for ports that the kernel chose.
