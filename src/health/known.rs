@@ -28,6 +28,8 @@ pub(super) struct Known {
     pub(super) canaries: Vec<Arc<Subject>>,
     /// While all canaries fail, and until the sites had time to come back after that.
     pub(super) isolated: Option<Isolated>,
+    /// Since when attempts at all canaries fail, whatever the verdicts are yet.
+    pub(super) suspected: Option<Instant>,
     /// The newest last.
     pub(super) boards: Vec<Published>,
     pub(super) overrides: Overrides,
@@ -137,7 +139,13 @@ impl Known {
         let since = canaries.iter().filter_map(|(canary, checked)| {
             checked.failing?.checked_sub(canary.check.every + canary.check.timeout)
         });
-        let since = since.min().filter(|_| all_fail);
+        let since = since.min();
+        // Sites that are cut off with us may be told down a moment before the canaries are: they wait where the last attempt at
+        // each canary has failed.
+        let suspected = since.filter(|_| canaries.iter().all(|(_, checked)| checked.failing.is_some()));
+        let is_news = suspected.is_some() != self.suspected.is_some();
+        self.suspected = suspected;
+        let since = since.filter(|_| all_fail);
         match (since, self.isolated) {
             (Some(since), None) => {
                 self.isolated = Some(Isolated { since, ends: None });
@@ -152,6 +160,7 @@ impl Known {
                 let text = format!("a canary answers again: verdicts count again after {grace:?}");
                 self.events.note(Kind::Alarm, text);
             }
+            (None, _) if is_news => {}
             (None, _) => return,
         }
         self.publish(|published, around| published.publish(None, around));
@@ -168,10 +177,10 @@ impl Known {
 
     /// Hands each board what it takes to be written.
     pub(super) fn publish(&mut self, mut publish: impl FnMut(&mut Published, &mut Around<'_>)) {
-        let Known { boards, overrides, events, isolated, canaries, is_moving, .. } = self;
+        let Known { boards, overrides, events, isolated, suspected, canaries, is_moving, .. } = self;
         let mut around = Around {
             overrides,
-            isolated: isolated.map(|isolated| isolated.since),
+            isolated: isolated.map(|isolated| isolated.since).or(*suspected),
             has_canaries: !canaries.is_empty(),
             events,
             is_moving: *is_moving,
