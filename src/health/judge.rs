@@ -81,6 +81,12 @@ impl Judge {
         (self.verdict != before).then_some(self.verdict)
     }
 
+    /// It was up and fell, and that told nothing of it: as if it had not. From there, rise and fall count.
+    pub fn absolve(&mut self) {
+        self.falls = self.falls.saturating_sub(1);
+        self.set(Verdict::Up);
+    }
+
     fn hear_good(&mut self) {
         self.untried = 0;
         self.good = self.good.saturating_add(1);
@@ -237,6 +243,23 @@ mod tests {
         assert_eq!(judged(2, 3, "+-+--"), "uuuud");
         assert_eq!(judged(2, 3, "-++-+++"), "ddddddu");
         assert_eq!(judged(1, 1, "+-+"), "udu");
+    }
+
+    #[test]
+    fn meaning_9_who_fell_with_us_is_up_as_before_and_has_not_fallen() {
+        let (good, bad) = (Attempt::Success, Attempt::Failure(String::new()));
+        let mut judge = Judge::new(2, 2);
+        judge.register(&good);
+        judge.register(&bad);
+        assert_eq!(judge.register(&bad), Some(Verdict::Down));
+        judge.absolve();
+        assert_eq!(judge.verdict(), Verdict::Up);
+        // One that was under way meanwhile takes nothing away; two that follow do.
+        assert_eq!(judge.register(&bad), None);
+        assert_eq!(judge.register(&bad), Some(Verdict::Down));
+        // That was its first fall: `rise` is enough.
+        assert_eq!(judge.register(&good), None);
+        assert_eq!(judge.register(&good), Some(Verdict::Up));
     }
 
     #[test]

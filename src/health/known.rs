@@ -26,8 +26,8 @@ use crate::site::Check;
 pub(super) struct Known {
     pub(super) subjects: HashMap<Arc<Subject>, Checked>,
     pub(super) canaries: Vec<Arc<Subject>>,
-    /// While all canaries fail, and until the sites had time to come back after that.
-    pub(super) isolated: Option<Isolated>,
+    /// Since when the canaries fail, all of them.
+    pub(super) isolated: Option<Instant>,
     /// Since when attempts at all canaries fail, whatever the verdicts are yet.
     pub(super) suspected: Option<Instant>,
     /// The newest last.
@@ -38,14 +38,6 @@ pub(super) struct Known {
     pub(super) memory: Memory,
     pub(super) events: Events,
     pub(super) tries: Tries,
-}
-
-/// The fault is here.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Isolated {
-    pub(super) since: Instant,
-    /// None while no canary answers.
-    pub(super) ends: Option<Instant>,
 }
 
 /// What one task tries.
@@ -65,6 +57,8 @@ pub(super) struct Checked {
     pub(super) in_trouble: bool,
     /// Since when none has succeeded.
     pub(super) failing: Option<Instant>,
+    /// Since when it is down, if it was up before.
+    pub(super) fell: Option<Instant>,
     /// What the server showed last, over TLS; and the one whose end was told of.
     pub(super) certificate: Option<Certificate>,
     pub(super) told: Option<Certificate>,
@@ -85,12 +79,14 @@ impl Known {
         self.tell_of_certificate(subject, remarks.certificate);
         let Some(checked) = self.subjects.get_mut(subject) else { return };
         checked.register(subject, attempt, remarks);
-        let was_wavering = checked.judge.is_wavering();
+        let (was_wavering, before) = (checked.judge.is_wavering(), checked.judge.verdict());
         let changed = checked.judge.register(attempt);
         let is_wavering = checked.judge.is_wavering();
         checked.tried.send_replace(true);
         if changed.is_some() {
             checked.since = SystemTime::now();
+            let has_fallen = before == Verdict::Up && checked.judge.verdict() == Verdict::Down;
+            checked.fell = has_fallen.then(Instant::now);
         }
         let last = checked.last.clone();
         let is_canary = self.canaries.iter().any(|canary| **canary == *subject);
@@ -148,31 +144,36 @@ impl Known {
         let since = since.filter(|_| all_fail);
         match (since, self.isolated) {
             (Some(since), None) => {
-                self.isolated = Some(Isolated { since, ends: None });
+                self.isolated = Some(since);
                 let text = "every canary fails: this server is cut off, and no site leaves";
                 self.events.warn(Kind::Alarm, text.to_owned());
             }
-            // Again, before it was over.
-            (Some(_), Some(isolated)) => self.isolated = Some(Isolated { ends: None, ..isolated }),
-            (None, Some(isolated @ Isolated { ends: None, .. })) => {
-                let grace = self.time_to_come_back();
-                self.isolated = Some(Isolated { ends: Some(Instant::now() + grace), ..isolated });
-                let text = format!("a canary answers again: verdicts count again after {grace:?}");
-                self.events.note(Kind::Alarm, text);
+            (None, Some(since)) => {
+                self.isolated = None;
+                let text = "a canary answers again: verdicts count again";
+                self.events.note(Kind::Alarm, text.to_owned());
+                self.absolve(since);
             }
-            (None, _) if is_news => {}
-            (None, _) => return,
+            _ if is_news => {}
+            _ => return,
         }
         self.publish(|published, around| published.publish(None, around));
     }
 
-    /// Canaries may be asked more often than sites: these get the time that they need to be seen to be up.
-    fn time_to_come_back(&self) -> Duration {
-        let times = self.subjects.keys().map(|subject| {
-            let check = &subject.check;
-            check.every * u32::from(check.rise) + check.timeout
-        });
-        times.max().unwrap_or_default()
+    /// What fell while this server was cut off is up as before: that told nothing of it. It leaves if it fails from now on.
+    fn absolve(&mut self, since: Instant) {
+        let fell =
+            self.subjects.iter_mut().filter(|(_, checked)| checked.fell.is_some_and(|fell| fell >= since));
+        let absolved: Vec<Arc<Subject>> = fell
+            .map(|(subject, checked)| {
+                checked.judge.absolve();
+                (checked.fell, checked.since) = (None, SystemTime::now());
+                Arc::clone(subject)
+            })
+            .collect();
+        for subject in absolved {
+            self.note(&subject);
+        }
     }
 
     /// Hands each board what it takes to be written.
@@ -180,7 +181,7 @@ impl Known {
         let Known { boards, overrides, events, isolated, suspected, canaries, is_moving, .. } = self;
         let mut around = Around {
             overrides,
-            isolated: isolated.map(|isolated| isolated.since).or(*suspected),
+            isolated: isolated.or(*suspected),
             has_canaries: !canaries.is_empty(),
             events,
             is_moving: *is_moving,
@@ -205,11 +206,6 @@ impl Known {
                 Deed::Up | Deed::Down => "what it was forced to be has expired",
             };
             self.events.note(Kind::Override, format!("{}{service}: {text}", over.site));
-            self.publish(|published, around| published.publish(None, around));
-        }
-        let is_over = |isolated: Isolated| isolated.ends.is_some_and(|ends| Instant::now() >= ends);
-        if self.isolated.is_some_and(is_over) {
-            self.isolated = None;
             self.publish(|published, around| published.publish(None, around));
         }
         self.boards.retain(Published::is_held);

@@ -315,6 +315,7 @@ impl Health {
             tried: watch::Sender::new(remembered.is_some()),
             in_trouble: false,
             failing: None,
+            fell: None,
             certificate: None,
             told: None,
             last: remembered.map_or("not tried yet", |_| "not tried yet since the last start").to_owned(),
