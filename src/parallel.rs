@@ -15,29 +15,46 @@ pub(crate) fn map_with<S, T: Send>(
     state: impl Fn() -> S + Sync,
     work: impl Fn(usize, &mut S) -> T + Sync,
 ) -> Vec<T> {
+    let done = || (state(), Vec::new());
+    let step = |number: usize, (state, done): &mut (S, Vec<(usize, T)>)| {
+        done.push((number, work(number, state)));
+    };
+    let mut results: Vec<(usize, T)> =
+        gather(count, done, step, |(_, done)| done).into_iter().flatten().collect();
+    results.sort_unstable_by_key(|(number, _)| *number);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// The same for work that adds up in the state: gives what `finish` makes of each thread's.
+///
+/// # Panics
+/// When `work` or `finish` does.
+pub(crate) fn gather<S, T: Send>(
+    count: usize,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(usize, &mut S) + Sync,
+    finish: impl Fn(S) -> T + Sync,
+) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let take = || {
         let mut state = state();
-        let mut done = Vec::new();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= count {
-                return done;
+                return finish(state);
             }
-            done.push((number, work(number, &mut state)));
+            work(number, &mut state);
         }
     };
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(count);
-    let mut results: Vec<(usize, T)> = thread::scope(|scope| {
+    thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(take)).collect();
-        let mut results = take();
+        let mut results = vec![take()];
         for other in others {
-            results.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            results.push(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
         }
         results
-    });
-    results.sort_unstable_by_key(|(number, _)| *number);
-    results.into_iter().map(|(_, result)| result).collect()
+    })
 }
 
 /// [`map_with`] for work that needs no state.

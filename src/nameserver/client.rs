@@ -38,14 +38,26 @@ pub struct Position {
     pub share_scope: u8,
 }
 
+impl Position {
+    /// Of an address that asks for itself, with the scope that a resolver would be told that sends it as a client subnet.
+    #[must_use]
+    pub fn of(address: IpAddr, catchments: &Catchments, service: ServiceIndex) -> Position {
+        let located = Located::new(address);
+        let (catch, offset) = located.look_up(catchments, service);
+        Position {
+            ranking: catch.ranking,
+            scope: offset + catch.prefix_length,
+            block: located.block(),
+            share_scope: located.share_scope(),
+        }
+    }
+}
+
 impl Client {
     /// Reads the two addresses once; what a service makes of them is `locate`'s business.
     #[must_use]
     pub fn new(source: IpAddr, subnet: Option<&ClientSubnet>) -> Client {
-        let source = match source {
-            IpAddr::V4(address) => Located::V4 { address, offset: 0 },
-            IpAddr::V6(address) => Located::from_v6(address),
-        };
+        let source = Located::new(source);
         // Source prefix-length 0 asks that nothing of the option be used (RFC 7871 7.1.2).
         let subnet =
             subnet.filter(|subnet| subnet.source_prefix_length > 0).map(|subnet| match subnet.family {
@@ -82,6 +94,13 @@ impl Client {
 }
 
 impl Located {
+    fn new(address: IpAddr) -> Located {
+        match address {
+            IpAddr::V4(address) => Located::V4 { address, offset: 0 },
+            IpAddr::V6(address) => Located::from_v6(address),
+        }
+    }
+
     fn from_v6(address: Ipv6Addr) -> Located {
         match embedded(address) {
             Some(Embedded { address, offset }) => Located::V4 { address, offset },

@@ -172,7 +172,7 @@ pub struct Steered {
 }
 
 /// What a service gave a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Given {
     /// This site, and maybe others after it.
     Site(u16),
@@ -181,7 +181,7 @@ pub enum Given {
 }
 
 /// Why a client was given no site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoSite {
     /// A rule denies it.
     Denied,

@@ -94,8 +94,20 @@ pub fn steer(
     catchments: &Catchments,
     board: &Board,
 ) -> Steering {
+    let position = client.locate(catchments, steered.index, steered.service.ecs);
+    steer_at(steered, position, catchments, board)
+}
+
+/// Chooses for whoever was located already.
+#[inline]
+#[must_use]
+pub fn steer_at(
+    steered: &SteeredLookup<'_>,
+    position: Position,
+    catchments: &Catchments,
+    board: &Board,
+) -> Steering {
     let service = steered.service;
-    let position = client.locate(catchments, steered.index, service.ecs);
     let ranking = catchments.ranking(steered.index, position.ranking);
     let mut chooser = Chooser {
         service,

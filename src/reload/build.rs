@@ -33,6 +33,7 @@ struct Tables {
     catchments: Arc<Catchments>,
     about: Vec<About>,
     unverified: Option<Unverified>,
+    databases: Option<Databases>,
 }
 
 impl Reloader {
@@ -44,6 +45,7 @@ impl Reloader {
     ) -> Result<(Served, Snapshot, Layout), KeepAll> {
         let Next { shared_files, shared, mut zones, mut geography, geography_is_new, force } = next;
         let mut unverified = None;
+        let mut databases = None;
         let mut about = self.served.as_ref().map(|served| served.about.clone()).unwrap_or_default();
         let mut known: Option<(Vec<Arc<Service>>, Arc<Catchments>)> = match &self.served {
             Some(served) if !geography_is_new => {
@@ -70,6 +72,7 @@ impl Reloader {
                     let tables = self.tables(&services, force, &mut geography, findings)?;
                     about = tables.about;
                     unverified = tables.unverified;
+                    databases = tables.databases;
                     tables.catchments
                 }
             };
@@ -105,6 +108,7 @@ impl Reloader {
                 policy,
                 failing,
                 unverified,
+                databases,
                 is_suspect: false,
             };
             return Ok((served, snapshot, layout));
@@ -122,7 +126,12 @@ impl Reloader {
         let inputs = Inputs::new(&geography.files, services);
         if let Some(stored) = self.store.read(&inputs) {
             let unverified = Some(Unverified::of(&stored));
-            return Ok(Tables { catchments: stored.catchments, about: stored.about, unverified });
+            return Ok(Tables {
+                catchments: stored.catchments,
+                about: stored.about,
+                unverified,
+                databases: None,
+            });
         }
         let mut own = Findings::new();
         let paths: Vec<_> = geography.files.iter().map(|(path, _)| path.clone()).collect();
@@ -134,7 +143,7 @@ impl Reloader {
         }
         let about = databases.about();
         let digests = own.is_empty().then(|| databases.digests());
-        drop(databases);
+        let databases = self.keeps_databases.then_some(databases);
         let mut refused = BTreeSet::new();
         self.hold_against_served(own, force, &mut refused, findings)?;
         geography.refused.extend(refused);
@@ -142,7 +151,7 @@ impl Reloader {
         if let Some(digests) = digests {
             self.store.write(inputs, digests, &about, &catchments);
         }
-        Ok(Tables { catchments, about, unverified: None })
+        Ok(Tables { catchments, about, unverified: None, databases })
     }
 
     /// Whether a zone went back to its last good version, so that all must be built once more.

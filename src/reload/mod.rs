@@ -15,6 +15,7 @@ use crate::catchment::stored::{Store, Unverified};
 use crate::config::Config;
 use crate::finding::{Finding, Findings, Severity, Source};
 use crate::geo;
+use crate::geo::Databases;
 use crate::geo::read::About;
 use crate::health::board::Layout;
 use crate::policy::Policy;
@@ -74,6 +75,8 @@ pub struct Reloader {
     serials: Serials,
     store: Store,
     number: u64,
+    /// For whoever asks the geo databases more than the tables tell.
+    keeps_databases: bool,
     served: Option<Served>,
 }
 
@@ -92,6 +95,8 @@ struct Served {
     failing: BTreeSet<Name>,
     /// Until somebody takes it to have it looked into.
     unverified: Option<Unverified>,
+    /// Where they are kept, until somebody takes them.
+    databases: Option<Databases>,
     /// The geo databases say something else than the tables, though their stamps are the same.
     is_suspect: bool,
 }
@@ -142,6 +147,7 @@ impl Reloader {
             serials: Serials::open(state),
             store: Store::new(state),
             number: 0,
+            keeps_databases: false,
             served: None,
         }
     }
@@ -192,6 +198,16 @@ impl Reloader {
             }
             Err(KeepAll) => Reload { outcome: Outcome::TookNothing, findings, snapshot: None },
         }
+    }
+
+    /// From here on [`take_databases`](Reloader::take_databases) has what the tables were compiled from.
+    pub fn keep_databases(&mut self) {
+        self.keeps_databases = true;
+    }
+
+    /// The databases that the tables were compiled from, all of their records decoded: once.
+    pub fn take_databases(&mut self) -> Option<Databases> {
+        self.served.as_mut()?.databases.take()
     }
 
     /// The databases that were not looked into, because an earlier start had kept their tables: once.
