@@ -10,6 +10,7 @@
 //!                             ^                             ^
 //!   files -> yaml, zone, site, geo -> catchment -> reload   health <- probes
 //!                                                  daemon: publishes, starts, stops;  cli, control: people
+//!                                                  coverage: counts who gets what, for people; draw: shows it
 //! ```
 //!
 //! # What holds everywhere
@@ -31,7 +32,9 @@ pub mod catchment;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod coverage;
 pub mod daemon;
+pub mod draw;
 pub mod finding;
 pub mod geo;
 pub mod health;

@@ -17,12 +17,15 @@ use crate::finding::Findings;
 
 mod ask;
 mod check;
+mod coverage;
 mod demo_sites;
 mod explain;
 mod import;
+mod map;
 mod operate;
 mod replace;
 mod serve;
+mod simulate;
 
 /// Authoritative DNS that answers with the nearest healthy site.
 #[derive(Debug, Parser)]
@@ -37,6 +40,8 @@ enum Command {
     Serve(serve::Serve),
     Check(check::Check),
     Explain(explain::Explain),
+    Map(map::MapCommand),
+    Simulate(simulate::Simulate),
     Import(import::Import),
     Status(ask::Status),
     Reload(ask::Reload),
@@ -96,6 +101,8 @@ pub fn run() -> ExitCode {
         Command::Serve(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
+        Command::Map(command) => command.run(),
+        Command::Simulate(command) => command.run(),
         Command::Import(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Reload(command) => command.run(),

@@ -516,3 +516,31 @@ fn what_is_no_command_is_refused_at_the_control_socket() {
     server.status();
     server.stop();
 }
+
+// map, simulate
+
+#[test]
+fn map_and_simulate_know_the_nearest_valid_word_and_do_without_a_database() {
+    let home = Home::of_sample();
+    let ran = home.run(&["map", "wep"]).expect(2);
+    assert_eq!(ran.stderr, "unknown service \"wep\"; did you mean \"web\"?\n");
+    let ran = home.run(&["simulate", "web", "--drain", "sid"]).expect(2);
+    assert_eq!(ran.stderr, "unknown site \"sid\"; did you mean \"syd\"?\n");
+    home.run(&["simulate", "web"]).expect(2);
+
+    let told = home.run(&["simulate", "web", "--down", "fra", "--json"]).expect(0).json();
+    let moved: f64 = told["moves"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|moved| moved["share"]["ipv4"].as_f64())
+        .sum();
+    let fra =
+        told["sites"].as_array().expect("a list").iter().find(|site| site["site"] == "fra").expect("fra");
+    assert!((moved - fra["before"]["ipv4"].as_f64().expect("a number")).abs() < 1e-9);
+
+    std::fs::remove_dir_all(home.path("geodb")).expect("a folder");
+    home.write("zones/example.com.yaml", world::zone(1));
+    let ran = home.run(&["map", "web"]).expect(0);
+    assert!(ran.stdout.contains("databases  none: by rules and the order of sites only\n"), "{}", ran.stdout);
+}

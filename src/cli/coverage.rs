@@ -1,0 +1,224 @@
+//! What `map` and `simulate` share: the service that is asked about, boards, how figures are written.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::Places;
+use crate::catchment::ServiceIndex;
+use crate::coverage::View;
+use crate::coverage::summary::{Distances, Group, Shares};
+use crate::draw::map::{Elsewhere, Mark};
+use crate::draw::{Picture, png, svg};
+use crate::finding::{Severity, did_you_mean};
+use crate::geo::{Coordinates, Databases};
+use crate::health::board::{Board, Layout, Share};
+use crate::nameserver::{Given, NoSite};
+use crate::reload::Reloader;
+use crate::reload::expect::take_down;
+use crate::site::Service;
+use crate::site::compile::TypeIndex;
+use crate::site::cost::cost;
+use crate::snapshot::Snapshot;
+use crate::wire::Rtype;
+
+/// What to print instead, and how to exit.
+pub(super) type Failure = (String, ExitCode);
+
+pub(super) fn wrong_usage(text: impl std::fmt::Display) -> Failure {
+    (format!("{text}\n"), ExitCode::from(2))
+}
+
+/// A service, all that it is answered from, and what the tables were made of.
+pub(super) struct World {
+    pub(super) snapshot: Snapshot,
+    layout: Layout,
+    pub(super) databases: Databases,
+    pub(super) service: Arc<Service>,
+    index: ServiceIndex,
+    rtype: TypeIndex,
+    pub(super) type_name: Rtype,
+}
+
+impl World {
+    pub(super) fn open(places: &Places, service: &str, rtype: Option<&str>) -> Result<World, Failure> {
+        let config = places.config().map_err(|code| (String::new(), code))?;
+        let mut reloader = Reloader::of(&config, false);
+        reloader.keep_databases();
+        let reload = reloader.reload(false);
+        let Some((snapshot, layout)) = reload.snapshot else {
+            return Err((reload.findings.to_string(), ExitCode::from(1)));
+        };
+        // What is wrong with the files may well be why.
+        eprint!("{}", reload.findings.only(|finding| finding.severity == Severity::Error));
+        let services = reloader.services();
+        let Some(index) = services.iter().position(|known| known.name == service) else {
+            let hint = did_you_mean(service, services.iter().map(|known| known.name.as_str()));
+            return Err(wrong_usage(format!("unknown service \"{service}\"{hint}")));
+        };
+        let service = Arc::clone(&services[index]);
+        let index = index as ServiceIndex;
+        let compiled = snapshot.service(index);
+        let type_name = match rtype {
+            Some(word) => word.parse::<Rtype>().map_err(|_| {
+                wrong_usage(format!("unknown type \"{word}\"{}", did_you_mean(word, Rtype::mnemonics())))
+            })?,
+            None => {
+                let usual =
+                    [Rtype::A, Rtype::AAAA].into_iter().find(|rtype| compiled.types().contains(rtype));
+                usual.or(compiled.types().first().copied()).unwrap_or(Rtype::A)
+            }
+        };
+        let Some(rtype) = compiled.find_type(type_name) else {
+            return Err(wrong_usage(format!("no site of \"{}\" has the type {type_name}", service.name)));
+        };
+        let databases = reloader.take_databases().unwrap_or_default();
+        Ok(World { snapshot, layout, databases, service, index, rtype, type_name })
+    }
+
+    pub(super) fn view(&self) -> View<'_> {
+        View { snapshot: &self.snapshot, service: self.index, rtype: self.rtype }
+    }
+
+    /// Some sites down, some drained, the others as they are when all is well.
+    pub(super) fn board(&self, down: &[String], drained: &[String]) -> Result<Board, Failure> {
+        let board = Board::new(self.layout.clone());
+        let names = || self.service.sites.iter().map(|site| site.name.as_str());
+        if let Some(site) = down.iter().chain(drained).find(|site| !names().any(|name| name == *site)) {
+            let hint = did_you_mean(site, names());
+            return Err(wrong_usage(format!("unknown site \"{site}\"{hint}")));
+        }
+        for site in down {
+            take_down(&self.snapshot, &board, site);
+        }
+        for site in self.snapshot.service(self.index).sites.iter() {
+            if drained.contains(&board.layout().shares[site.share as usize].site) {
+                board.set_share(site.share, Share::DRAINED);
+            }
+        }
+        Ok(board)
+    }
+
+    pub(super) fn name_of(&self, given: Given) -> &str {
+        match given {
+            Given::Site(site) => &self.service.sites[usize::from(site)].name,
+            Given::NoSite(NoSite::Denied) => "(denied)",
+            Given::NoSite(NoSite::NoData) => "(no data)",
+            Given::NoSite(NoSite::NothingUp) => "(nothing up)",
+            Given::NoSite(NoSite::LastResort) => "(last resort)",
+        }
+    }
+
+    /// What the figures are of, in the first lines of a table.
+    pub(super) fn heading(&self) -> String {
+        let files: Vec<String> =
+            self.databases.about().iter().map(|about| about.path.display().to_string()).collect();
+        let databases = match files.as_slice() {
+            [] => "none: by rules and the order of sites only".to_owned(),
+            files => files.join(", "),
+        };
+        format!("service    {}, type {}\ndatabases  {databases}\n", self.service.name, self.type_name)
+    }
+
+    /// For the picture. `groups` are those of all sites, in order.
+    pub(super) fn marks(
+        &self,
+        groups: &[Group],
+        out: &[String],
+        legend: impl Fn(&Group) -> String,
+    ) -> Vec<Mark> {
+        let mark = |(site, group): (&Arc<crate::site::Site>, &Group)| Mark {
+            name: site.name.clone(),
+            location: site.location,
+            legend: legend(group),
+            is_out: out.contains(&site.name),
+        };
+        self.service.sites.iter().zip(groups).map(mark).collect()
+    }
+}
+
+/// The nearest of the sites that take anybody, rules aside.
+#[derive(Debug)]
+pub(super) struct Nearest<'a> {
+    pub(super) service: &'a Service,
+    pub(super) out: &'a [String],
+}
+
+impl Elsewhere for Nearest<'_> {
+    fn given(&self, point: Coordinates) -> Given {
+        let sites = self.service.sites.iter().enumerate();
+        let costs = sites
+            .filter(|(_, site)| !self.out.contains(&site.name))
+            .filter_map(|(index, site)| Some((cost(point, site)?.cost, &site.name, index as u16)));
+        let nearest = costs.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
+        nearest.map_or(Given::NoSite(NoSite::NothingUp), |(_, _, site)| Given::Site(site))
+    }
+}
+
+/// Writes the pictures that are asked for; tells each on standard output, unless that is for programs.
+pub(super) fn write_pictures(
+    picture: impl Fn() -> Picture,
+    title: &str,
+    svg_file: Option<&Path>,
+    png_file: Option<&Path>,
+    is_told: bool,
+) -> Result<(), Failure> {
+    if svg_file.is_none() && png_file.is_none() {
+        return Ok(());
+    }
+    let picture = picture();
+    let write = |path: &Path, octets: &[u8]| {
+        let written = fs::write(path, octets);
+        written.map_err(|error| (format!("{}: {error}\n", path.display()), ExitCode::from(1)))?;
+        if is_told {
+            super::print(&format!("{}: {} KB\n", path.display(), octets.len().div_ceil(1000)));
+        }
+        Ok::<(), Failure>(())
+    };
+    if let Some(path) = svg_file {
+        write(path, svg::write(&picture, title).as_bytes())?;
+    }
+    if let Some(path) = png_file {
+        let octets = png::write(&picture).map_err(|error| (format!("{error}\n"), ExitCode::from(1)))?;
+        write(path, &octets)?;
+    }
+    Ok(())
+}
+
+/// A part as hundredths.
+pub(super) fn percent(part: f64) -> String {
+    format!("{:.1} %", part * 100.0)
+}
+
+/// Kilometres, where any are known.
+pub(super) fn quantile(km: &Distances, part: f64) -> String {
+    km.quantile(part).map_or_else(|| "-".to_owned(), |km| km.to_string())
+}
+
+/// The same for programs: not rounded.
+pub(super) fn shares_json(shares: Shares) -> Value {
+    json!({ "ipv4": shares.v4, "ipv6": shares.v6 })
+}
+
+/// Columns as wide as they need, the first one to the left and so the last one; numbers between.
+pub(super) fn table(rows: &[Vec<String>], left: &[usize]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let mut out = String::new();
+    for row in rows {
+        let cells = row.iter().enumerate().map(|(column, cell)| {
+            let width = widths[column];
+            if left.contains(&column) { format!("{cell:width$}") } else { format!("{cell:>width$}") }
+        });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}

@@ -1,0 +1,345 @@
+//! Who gets which site, counted over the whole address space.
+//!
+//! The geo databases are walked once more, beside the compiled tables: each network is steered as a query from it
+//! would be, and its addresses count for its place and its site. Nothing is counted that a query cannot be: special-purpose
+//! addresses are left out, and those of which no database knows anything, which are nobody's. With no database at all every
+//! address counts. Of IPv6 only what the registries have.
+//!
+//! An answer holds for the whole block that its scope names (meaning 5), so that few addresses need to be steered. Where a share
+//! decides, that is a /24, or a /56: of IPv4 each is steered, of IPv6 a sample, since a /32 has 16 million of them.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::AddAssign;
+
+use foldhash::fast::FixedState;
+
+use crate::catchment::ServiceIndex;
+use crate::geo::special::{v4_runs, v6_runs};
+use crate::geo::{Coordinates, Country, Databases, Geography, Records, Walker};
+use crate::health::board::Board;
+use crate::nameserver::Given;
+use crate::nameserver::client::Position;
+use crate::nameserver::lookup::SteeredLookup;
+use crate::nameserver::steer::steer_at;
+use crate::parallel;
+use crate::site::compile::TypeIndex;
+use crate::snapshot::Snapshot;
+
+pub mod clients;
+pub mod summary;
+
+/// Whose answers are counted.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// What answers.
+    pub snapshot: &'a Snapshot,
+    /// Which of its services.
+    pub service: ServiceIndex,
+    /// What is asked for.
+    pub rtype: TypeIndex,
+}
+
+/// How many addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// IPv4.
+    pub v4: u64,
+    /// IPv6.
+    pub v6: u128,
+}
+
+/// Some addresses at one place that get the same; on several boards, of each.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Part<const N: usize> {
+    /// Where they are, as the databases say.
+    pub country: Option<Country>,
+    /// What distances are told from.
+    pub point: Option<Coordinates>,
+    /// By board.
+    pub given: [Given; N],
+    /// How many they are.
+    pub addresses: Addresses,
+}
+
+impl AddAssign for Addresses {
+    fn add_assign(&mut self, other: Addresses) {
+        self.v4 += other.v4;
+        self.v6 += other.v6;
+    }
+}
+
+impl View<'_> {
+    /// What the service gives to an address.
+    #[must_use]
+    pub fn given(&self, address: IpAddr, board: &Board) -> Given {
+        self.given_at(Position::of(address, self.snapshot.catchments(), self.service), board).0
+    }
+
+    fn given_at(&self, position: Position, board: &Board) -> (Given, u8) {
+        let steering = steer_at(&self.lookup(), position, self.snapshot.catchments(), board);
+        (steering.choice.given(), steering.scope)
+    }
+
+    /// As a query finds it at the service's name.
+    #[must_use]
+    pub fn lookup(&self) -> SteeredLookup<'_> {
+        let service = self.snapshot.service(self.service);
+        SteeredLookup { index: self.service, service, rtype: self.rtype, ttl: service.ttl }
+    }
+}
+
+/// Counts on all cores. Parts with the same place may come several times.
+#[must_use]
+pub fn count<const N: usize>(view: &View<'_>, databases: &Databases, boards: [&Board; N]) -> Vec<Part<N>> {
+    let geography = (!databases.is_empty()).then_some(databases as &dyn Geography);
+    databases.begin();
+    let v4_runs: Vec<(u128, u128)> =
+        v4_runs().into_iter().map(|(first, last)| (u128::from(first), u128::from(last))).collect();
+    let v6_runs = not_counted_v6();
+    let thread = || Thread { walker: databases.walker(), counter: Counter::new(view, boards) };
+    let parts = parallel::gather(
+        V4_SHARDS + V6_SHARDS,
+        thread,
+        |shard, Thread { walker, counter }| match shard.checked_sub(V4_SHARDS) {
+            None => {
+                let first = (shard as u32) << 24;
+                counter.begin(Family::V4, &v4_runs);
+                match geography {
+                    Some(_) => walker.walk_v4((first, 8), &mut |block| {
+                        counter.add_block(u128::from(block.first), u128::from(block.last), block.records);
+                    }),
+                    None => counter.add_block(
+                        u128::from(first),
+                        u128::from(first | 0x00ff_ffff),
+                        Records::default(),
+                    ),
+                }
+            }
+            Some(shard) => {
+                let first = (0x2000 + shard as u128) << 112;
+                counter.begin(Family::V6, &v6_runs);
+                match geography {
+                    Some(_) => walker.walk_v6((first, 16), &mut |block| {
+                        counter.add_block(block.first, block.last, block.records);
+                    }),
+                    None => counter.add_block(first, first | ((1 << 112) - 1), Records::default()),
+                }
+            }
+        },
+        |thread| thread.counter.into_tallies(),
+    );
+    let part = |(place, given, addresses)| {
+        let place = databases.place(Records { place, asn: 0 });
+        Part { country: place.country, point: place.point(), given, addresses }
+    };
+    parts.into_iter().flatten().map(part).collect()
+}
+
+/// The /8 of IPv4, and the /16 of 2000::/3: there is no other IPv6 that anybody was given.
+const V4_SHARDS: usize = 256;
+const V6_SHARDS: usize = 8192;
+
+/// What IANA gave to the registries (ipv6-unicast-address-assignments), the many small blocks of 2001::/16 as one. Held against a copy
+/// of that list of 2019 or later; 2410::/12 is younger than it, and stands here because databases know networks of people in it. To be looked at again
+/// when a registry is given more: what is missing here is not counted.
+///
+/// Several databases fill the rest, which is nobody's, with some country: a share of the address space would be the share of that.
+const ALLOCATED: &[(u128, u8)] = &[
+    (0x2001_0000, 16),
+    (0x2003_0000, 18),
+    (0x2400_0000, 11),
+    (0x2600_0000, 12),
+    (0x2610_0000, 23),
+    (0x2620_0000, 23),
+    (0x2630_0000, 12),
+    (0x2800_0000, 12),
+    (0x2a00_0000, 11),
+    (0x2c00_0000, 12),
+];
+
+/// Special-purpose runs, and what is not allocated, in ascending order.
+fn not_counted_v6() -> Vec<(u128, u128)> {
+    let mut runs = v6_runs();
+    let mut at = 0;
+    for &(upper, length) in ALLOCATED {
+        let first = upper << 96;
+        runs.push((at, first - 1));
+        at = Family::V6.last_of_block(first, length) + 1;
+    }
+    runs.push((at, u128::MAX));
+    // One may lie in another: the one that ends later counts.
+    runs.sort_unstable();
+    let mut apart: Vec<(u128, u128)> = Vec::with_capacity(runs.len());
+    for (first, last) in runs {
+        match apart.last_mut() {
+            Some(before) if first <= before.1 => before.1 = before.1.max(last),
+            _ => apart.push((first, last)),
+        }
+    }
+    apart
+}
+
+/// What one thread works with.
+struct Thread<'a, const N: usize> {
+    walker: Box<dyn Walker + 'a>,
+    counter: Counter<'a, N>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn address(self, number: u128) -> IpAddr {
+        match self {
+            Family::V4 => Ipv4Addr::from(number as u32).into(),
+            Family::V6 => Ipv6Addr::from(number).into(),
+        }
+    }
+
+    /// The last address of the block of some length around one.
+    fn last_of_block(self, number: u128, length: u8) -> u128 {
+        let bits = if self == Family::V4 { 32 } else { 128 };
+        number | 1_u128.checked_shl(bits - u32::from(length)).unwrap_or(0).wrapping_sub(1)
+    }
+}
+
+/// Adds networks up, in ascending order within a shard.
+struct Counter<'a, const N: usize> {
+    view: &'a View<'a>,
+    boards: [&'a Board; N],
+    family: Family,
+    /// Special-purpose runs that are still ahead.
+    runs: &'a [(u128, u128)],
+    /// What holds up to an address, since that of the last network.
+    known: Option<(u128, [Given; N])>,
+    /// By number of the place: nearly everywhere all of it gets the same.
+    tallies: Vec<Option<([Given; N], Addresses)>>,
+    others: HashMap<(u32, [Given; N]), Addresses, FixedState>,
+}
+
+impl<'a, const N: usize> Counter<'a, N> {
+    fn new(view: &'a View<'a>, boards: [&'a Board; N]) -> Counter<'a, N> {
+        Counter {
+            view,
+            boards,
+            family: Family::V4,
+            runs: &[],
+            known: None,
+            tallies: Vec::new(),
+            others: HashMap::default(),
+        }
+    }
+
+    fn begin(&mut self, family: Family, runs: &'a [(u128, u128)]) {
+        (self.family, self.runs, self.known) = (family, runs, None);
+    }
+
+    fn add_block(&mut self, first: u128, last: u128, records: Records) {
+        let mut at = first;
+        while at <= last {
+            while let Some(((_, run_last), later)) = self.runs.split_first()
+                && *run_last < at
+            {
+                self.runs = later;
+            }
+            let mut end = last;
+            match self.runs.first() {
+                Some(&(run_first, run_last)) if run_first <= at => {
+                    let Some(after) = run_last.checked_add(1) else { return };
+                    at = after;
+                    continue;
+                }
+                Some(&(run_first, _)) => end = end.min(run_first - 1),
+                None => {}
+            }
+            let given = match self.known {
+                Some((until, given)) if at <= until => {
+                    end = end.min(until);
+                    given
+                }
+                _ => match self.look_up(at) {
+                    Looked::Holds(until, given) => {
+                        self.known = Some((until, given));
+                        end = end.min(until);
+                        given
+                    }
+                    Looked::Shared(until, position) => {
+                        end = end.min(until);
+                        self.sample(at, end, position, records.place);
+                        at = end + 1;
+                        continue;
+                    }
+                },
+            };
+            self.add(records.place, given, at, end);
+            at = end + 1;
+        }
+    }
+
+    fn look_up(&self, at: u128) -> Looked<N> {
+        let View { snapshot, service, .. } = self.view;
+        let position = Position::of(self.family.address(at), snapshot.catchments(), *service);
+        let mut scope = position.scope;
+        let given = self.boards.map(|board| {
+            let (given, of_board) = self.view.given_at(position, board);
+            scope = scope.max(of_board);
+            given
+        });
+        if self.family == Family::V6 && scope > position.scope {
+            return Looked::Shared(self.family.last_of_block(at, position.scope), position);
+        }
+        Looked::Holds(self.family.last_of_block(at, scope), given)
+    }
+
+    /// Splits IPv6 addresses into runs of /56s, of each of which the middle one is steered: of a /32 sixty-four. A database has
+    /// millions of networks, whose errors even out.
+    fn sample(&mut self, first: u128, last: u128, position: Position, place: u32) {
+        const HOST: u32 = 72;
+        let (from, to) = (first >> HOST, last >> HOST);
+        let blocks = to - from + 1;
+        let samples = if blocks <= 4 { blocks } else { (blocks >> 18).clamp(1, 64) };
+        for sample in 0..samples {
+            let low = from + blocks * sample / samples;
+            let high = from + blocks * (sample + 1) / samples - 1;
+            let position = Position { block: (low + (high - low) / 2) as u64, ..position };
+            let given = self.boards.map(|board| self.view.given_at(position, board).0);
+            self.add(place, given, first.max(low << HOST), last.min(high << HOST | ((1 << HOST) - 1)));
+        }
+    }
+
+    fn add(&mut self, place: u32, given: [Given; N], first: u128, last: u128) {
+        let count = last - first + 1;
+        let addresses = match self.family {
+            Family::V4 => Addresses { v4: count as u64, v6: 0 },
+            Family::V6 => Addresses { v4: 0, v6: count },
+        };
+        let index = place as usize;
+        if index >= self.tallies.len() {
+            self.tallies.resize((index + 1).next_power_of_two(), None);
+        }
+        match &mut self.tallies[index] {
+            Some((known, tally)) if *known == given => *tally += addresses,
+            Some(_) => *self.others.entry((place, given)).or_default() += addresses,
+            none => *none = Some((given, addresses)),
+        }
+    }
+
+    fn into_tallies(self) -> Vec<(u32, [Given; N], Addresses)> {
+        let tallies = self.tallies.into_iter().enumerate();
+        let of_places = tallies
+            .filter_map(|(place, tally)| tally.map(|(given, addresses)| (place as u32, given, addresses)));
+        let others = self.others.into_iter().map(|((place, given), addresses)| (place, given, addresses));
+        of_places.chain(others).collect()
+    }
+}
+
+/// What is given at an address, and up to where.
+enum Looked<const N: usize> {
+    Holds(u128, [Given; N]),
+    /// Each /56 for itself.
+    Shared(u128, Position),
+}

@@ -1,0 +1,214 @@
+//! What `meridian map` and `meridian simulate` count, held against asking for every single address.
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::Path;
+
+use meridian::coverage::summary::{by_site, moves, total};
+use meridian::coverage::{Addresses, View, clients::Clients, count};
+use meridian::draw::{Colour, Picture, Shape, Size, png, svg};
+use meridian::geo::Databases;
+use meridian::health::board::{Board, Layout, Share};
+use meridian::nameserver::Given;
+use meridian::reload::Reloader;
+use meridian::reload::expect::{ask, take_down};
+use meridian::snapshot::Snapshot;
+use meridian::wire::message::query;
+use meridian::wire::{Name, Rtype};
+
+#[path = "support/geo.rs"]
+mod geo;
+
+use geo::{Record, Row};
+
+const SITES: &str = "
+sites:
+  ams: { location: [52.4, 4.9], A: 192.0.2.1, weight: 1 }
+  fra: { location: [50.1, 8.7], A: [192.0.2.2, 192.0.2.3], weight: 3 }
+  syd: { location: [-33.9, 151.2], A: 192.0.2.4 }
+services:
+  web:
+    sites: [ams, fra, syd]
+    near: 600 km
+    rules:
+      - { subnet: [5.0.1.4/30], sites: [syd] }
+      - { country: [KP], deny: true }
+";
+
+const ZONE: &str = "
+soa: { primary: ns1, contact: hostmaster@example.com }
+records:
+  \"@\": { NS: ns1 }
+  ns1: { A: 192.0.2.53 }
+  www: { service: web }
+";
+
+/// Small enough to be asked about one by one. No more than four /56 in each IPv6 network: all of them are steered.
+const NETWORKS: &[(&str, &str, f32, f32)] = &[
+    ("5.0.0.0/22", "DE", 52.5, 13.4),
+    ("5.0.4.0/23", "AU", -37.8, 145.0),
+    ("5.0.6.0/24", "KP", 39.0, 125.8),
+    ("5.0.7.0/25", "NL", 52.4, 4.9),
+    ("10.0.0.0/24", "NL", 52.4, 4.9),
+    ("100.63.255.0/24", "AU", -37.8, 145.0),
+    ("2a00::/54", "DE", 52.5, 13.4),
+    ("2a00:1::/55", "AU", -37.8, 145.0),
+    ("2100::/54", "DE", 52.5, 13.4),
+];
+
+struct World {
+    snapshot: Snapshot,
+    layout: Layout,
+    databases: Databases,
+    reloader: Reloader,
+}
+
+fn world(folder: &Path) -> World {
+    fs::create_dir_all(folder.join("zones")).expect("a folder");
+    fs::create_dir_all(folder.join("geodb")).expect("a folder");
+    fs::write(folder.join("zones/sites.yaml"), SITES).expect("a file");
+    fs::write(folder.join("zones/example.com.yaml"), ZONE).expect("a file");
+    let row = |&(network, country, latitude, longitude): &(&str, &str, f32, f32)| Row {
+        network: network.parse().expect("a network"),
+        record: Record {
+            country_code: Some(country.to_owned()),
+            city: Some("C".to_owned()),
+            latitude: Some(latitude),
+            longitude: Some(longitude),
+            ..Record::default()
+        },
+    };
+    geo::write(&folder.join("geodb"), "test", &NETWORKS.iter().map(row).collect::<Vec<_>>());
+    let mut reloader = Reloader::new(&folder.join("zones"), &[folder.join("geodb")], None);
+    reloader.keep_databases();
+    let reload = reloader.reload(false);
+    assert!(!reload.findings.has_errors(), "{}", reload.findings);
+    let (snapshot, layout) = reload.snapshot.expect("a snapshot");
+    let databases = reloader.take_databases().expect("its databases");
+    World { snapshot, layout, databases, reloader }
+}
+
+/// All well; a site down; another drained.
+fn boards(world: &World) -> [Board; 3] {
+    let [well, down, drained] = [0, 1, 2].map(|_| Board::new(world.layout.clone()));
+    take_down(&world.snapshot, &down, "fra");
+    drained.set_share(world.snapshot.service(0).sites[2].share, Share::DRAINED);
+    [well, down, drained]
+}
+
+/// What the server says.
+fn asked(world: &World, board: &Board, address: IpAddr) -> Given {
+    let question = query(&Name::parse("www.example.com.", None).expect("a name"), Rtype::A, None);
+    let (responded, _) = ask(&world.snapshot, board, address, &question).expect("a response");
+    responded.steered.expect("a steered name").given
+}
+
+#[test]
+fn the_counts_are_those_of_asking_for_every_address() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = world(folder.path());
+    let boards = boards(&world);
+    let rtype = world.snapshot.service(0).find_type(Rtype::A).expect("a type");
+    let view = View { snapshot: &world.snapshot, service: 0, rtype };
+    let mut wanted: HashMap<[Given; 3], Addresses> = HashMap::new();
+    let mut add = |address: IpAddr, addresses: Addresses| {
+        let given = boards.each_ref().map(|board| asked(&world, board, address));
+        let told = boards.each_ref().map(|board| view.given(address, board));
+        assert_eq!(told, given, "{address}");
+        *wanted.entry(given).or_default() += addresses;
+    };
+    for (network, ..) in
+        NETWORKS.iter().filter(|(network, ..)| !["10.0.0.0/24", "2100::/54"].contains(network))
+    {
+        match network.parse().expect("a network") {
+            ipnetwork::IpNetwork::V4(v4) => {
+                v4.iter().for_each(|address| add(address.into(), Addresses { v4: 1, v6: 0 }));
+            }
+            ipnetwork::IpNetwork::V6(v6) => {
+                for block in 0..1_u128 << (56 - v6.prefix()) {
+                    let address = Ipv6Addr::from(u128::from(v6.network()) + (block << 72));
+                    add(address.into(), Addresses { v4: 0, v6: 1 << 72 });
+                }
+            }
+        }
+    }
+    let parts = count(&view, &world.databases, boards.each_ref());
+    let mut counted: HashMap<[Given; 3], Addresses> = HashMap::new();
+    for part in &parts {
+        *counted.entry(part.given).or_default() += part.addresses;
+    }
+    assert_eq!(counted, wanted);
+    // Every kind of answer is there: shared by weight, by a rule, denied.
+    assert!(wanted.len() >= 4, "{wanted:?}");
+    assert_eq!(total(&parts).v4, 1024 + 512 + 256 + 128 + 256);
+
+    let service = &world.reloader.services()[0];
+    let groups = by_site(service, &parts);
+    let sum: u64 = groups.iter().map(|group| group.addresses.v4).sum();
+    assert_eq!(sum, total(&parts).v4);
+}
+
+#[test]
+fn what_moves_is_what_the_site_had_and_it_goes_to_its_neighbour() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = world(folder.path());
+    let [well, down, _] = boards(&world);
+    let rtype = world.snapshot.service(0).find_type(Rtype::A).expect("a type");
+    let view = View { snapshot: &world.snapshot, service: 0, rtype };
+    let service = &world.reloader.services()[0];
+    let before = by_site(service, &count(&view, &world.databases, [&well]));
+    let moved = moves(service, &count(&view, &world.databases, [&well, &down]));
+    assert_eq!(moved.len(), 1, "{moved:?}");
+    assert_eq!((moved[0].from, moved[0].to), (Given::Site(1), Given::Site(0)));
+    assert_eq!(moved[0].addresses, before[1].addresses);
+    // From Berlin: 577 km to Amsterdam, 424 km to Frankfurt.
+    let added = moved[0].added_km.quantile(0.5).expect("kilometres");
+    assert!((140..170).contains(&added), "{added}");
+}
+
+#[test]
+fn a_query_log_is_steered_by_subnet_and_source() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = world(folder.path());
+    let [well, down, _] = boards(&world);
+    let rtype = world.snapshot.service(0).find_type(Rtype::A).expect("a type");
+    let view = View { snapshot: &world.snapshot, service: 0, rtype };
+    let log = "\
+        {\"client\":\"5.0.4.0/24\",\"service\":\"web\",\"site\":\"syd\"}\n\
+        {\"client\":\"5.0.4.0/24\",\"subnet\":\"5.0.6.0/24\",\"service\":\"web\"}\n\
+        {\"client\":\"5.0.4.0/24\",\"qname\":\"ns1.example.com.\"}\n\
+        {\"client\":\"5.0.4.0/24\",\"service\":\"another\"}\n\
+        no line\n\n";
+    let clients = Clients::read(log.as_bytes(), "web").expect("a log");
+    assert_eq!((clients.queries(), clients.unreadable), (2, 1));
+    let mut given = clients.steer(&view, [&well, &down]);
+    given.sort_by_key(|([before, _], _)| *before != Given::Site(2));
+    assert_eq!(given[0], ([Given::Site(2); 2], 1));
+    assert!(matches!(given[1].0[0], Given::NoSite(_)), "{given:?}");
+}
+
+#[test]
+fn pictures_are_well_formed_whatever_a_name_is() {
+    let shapes = vec![
+        Shape::Rect([1, 1, 3, 3], Colour::GREY),
+        Shape::Rect([7, 1, 3, 3], Colour::GREY),
+        Shape::Circle([5.0, 5.0], 3.0, Colour::INK),
+        Shape::Text([1, 8], "<&\"\u{7}é".to_owned(), Size::Large, Colour::INK),
+        Shape::Label([900, 900], "outside".to_owned()),
+    ];
+    let picture = Picture { width: 20, height: 10, shapes };
+    let text = svg::write(&picture, "a < b");
+    assert!(text.contains("<title>a &lt; b</title>") && text.contains("&lt;&amp;&quot;\u{fffd}é"), "{text}");
+    assert!(text.contains("d=\"M0 0m1 1h3v3h-3zm6 0h3v3h-3z\""), "{text}");
+    let octets = png::write(&picture).expect("a picture");
+    let mut reader = png_reader(&octets);
+    let mut pixels = vec![0; 40 * 20 * 3];
+    reader.next_frame(&mut pixels).expect("pixels");
+    assert_eq!(pixels[(3 * 40 + 3) * 3..][..3], Colour::GREY.0);
+    assert_eq!(pixels[..3], [255; 3]);
+}
+
+fn png_reader(octets: &[u8]) -> ::png::Reader<std::io::Cursor<&[u8]>> {
+    ::png::Decoder::new(std::io::Cursor::new(octets)).read_info().expect("a PNG")
+}
