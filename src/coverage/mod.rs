@@ -85,7 +85,7 @@ impl View<'_> {
     #[must_use]
     pub fn lookup(&self) -> SteeredLookup<'_> {
         let service = self.snapshot.service(self.service);
-        SteeredLookup { index: self.service, service, rtype: self.rtype, ttl: service.ttl }
+        SteeredLookup { index: self.service, service, rtype: self.rtype, ttl: None }
     }
 }
 
