@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use meridian::health::Health;
-use meridian::health::board::{Board, Layout, Target, Verdict};
-use meridian::site::{Check, CheckKind, HttpCheck};
+use meridian::health::board::{Board, Layout, ServiceSlots, SiteOfService, Target, Verdict};
+use meridian::site::{Check, CheckKind, Guards, HttpCheck, MinUp};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -54,11 +54,29 @@ fn measure(kind: &CheckKind) {
     let address = |number: u16| Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 80, 0, 0)) + u32::from(number));
     let target =
         |number| Target { address: IpAddr::V4(address(number)), checks: Arc::clone(&checks), need: 1 };
-    let layout = Layout { targets: (0..TARGETS).map(target).collect(), shares: Vec::new() };
+    let slots = 0..u32::from(TARGETS);
+    let layout = Layout {
+        targets: (0..TARGETS).map(target).collect(),
+        shares: slots
+            .clone()
+            .map(|slot| SiteOfService { service: "all".to_owned(), site: slot.to_string() })
+            .collect(),
+        services: vec![ServiceSlots {
+            name: "all".to_owned(),
+            first_share: 0,
+            targets: slots.clone().map(|slot| slot..slot + 1).collect(),
+            min_up: MinUp::of_both(1),
+            guards: Guards::default(),
+            windows: slots.map(|_| Vec::new()).collect(),
+            slow_start: Duration::ZERO,
+            ttl: 30..=30,
+            is_checked: true,
+        }],
+    };
     // As the daemon has it.
     let slow =
         Builder::new_multi_thread().worker_threads(2).thread_name("slow").enable_all().build().unwrap();
-    let health = Health::new(slow.handle().clone());
+    let health = Health::new(slow.handle().clone(), None);
     let begun = Instant::now();
     let board = health.adopt(layout);
     slow.block_on(health.first_round());
