@@ -138,24 +138,29 @@ impl Published {
 
     /// Publishes what follows for all services, or for those that have one of these slots.
     pub(super) fn publish(&mut self, only: Option<&[u32]>, around: &mut Around<'_>) {
-        let Some(board) = self.board.upgrade() else { return };
-        let Published { verdicts, wavering, services, .. } = self;
-        for (index, (service, state)) in board.layout().services.iter().zip(services).enumerate() {
+        self.publish_where(around, |service, _, _| {
             let slots = slots_of(service);
-            if only.is_none_or(|only| only.iter().any(|slot| slots.contains(slot))) {
-                let is_wavering = wavering.iter().any(|slot| slots.contains(slot));
-                state.publish(index as u16, service, is_wavering, &board, verdicts, around);
-            }
-        }
+            only.is_none_or(|only| only.iter().any(|slot| slots.contains(slot)))
+        });
     }
 
     /// Publishes what time has changed.
     pub(super) fn move_on(&mut self, around: &mut Around<'_>) {
+        self.publish_where(around, |service, state, around| {
+            let has_windows = service.windows.iter().any(|windows| !windows.is_empty());
+            around.is_moving || state.is_moving || has_windows
+        });
+    }
+
+    fn publish_where(
+        &mut self,
+        around: &mut Around<'_>,
+        is_concerned: impl Fn(&ServiceSlots, &OfService, &Around<'_>) -> bool,
+    ) {
         let Some(board) = self.board.upgrade() else { return };
         let Published { verdicts, wavering, services, .. } = self;
         for (index, (service, state)) in board.layout().services.iter().zip(services).enumerate() {
-            let has_windows = service.windows.iter().any(|windows| !windows.is_empty());
-            if around.is_moving || state.is_moving || has_windows {
+            if is_concerned(service, state, around) {
                 let slots = slots_of(service);
                 let is_wavering = wavering.iter().any(|slot| slots.contains(slot));
                 state.publish(index as u16, service, is_wavering, &board, verdicts, around);
