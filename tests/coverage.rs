@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 use meridian::coverage::summary::{by_site, moves, total};
-use meridian::coverage::{Addresses, View, clients::Clients, count};
+use meridian::coverage::{Addresses, Side, View, clients::Clients, count};
 use meridian::draw::{Colour, Picture, Shape, Size, png, svg};
 use meridian::geo::Databases;
 use meridian::health::board::{Board, Layout, Share};
@@ -133,7 +133,7 @@ fn the_counts_are_those_of_asking_for_every_address() {
             }
         }
     }
-    let parts = count(&view, &world.databases, boards.each_ref());
+    let parts = count(boards.each_ref().map(|board| Side { view, board }), &world.databases);
     let mut counted: HashMap<[Given; 3], Addresses> = HashMap::new();
     for part in &parts {
         *counted.entry(part.given).or_default() += part.addresses;
@@ -157,8 +157,9 @@ fn what_moves_is_what_the_site_had_and_it_goes_to_its_neighbour() {
     let rtype = world.snapshot.service(0).find_type(Rtype::A).expect("a type");
     let view = View { snapshot: &world.snapshot, service: 0, rtype };
     let service = &world.reloader.services()[0];
-    let before = by_site(service, &count(&view, &world.databases, [&well]));
-    let moved = moves(service, &count(&view, &world.databases, [&well, &down]));
+    let [well, down] = [&well, &down].map(|board| Side { view, board });
+    let before = by_site(service, &count([well], &world.databases));
+    let moved = moves(service, &count([well, down], &world.databases));
     assert_eq!(moved.len(), 1, "{moved:?}");
     assert_eq!((moved[0].from, moved[0].to), (Given::Site(1), Given::Site(0)));
     assert_eq!(moved[0].addresses, before[1].addresses);
@@ -182,7 +183,7 @@ fn a_query_log_is_steered_by_subnet_and_source() {
         no line\n\n";
     let clients = Clients::read(log.as_bytes(), "web").expect("a log");
     assert_eq!((clients.queries(), clients.unreadable), (2, 1));
-    let mut given = clients.steer(&view, [&well, &down]);
+    let mut given = clients.steer([&well, &down].map(|board| Side { view, board }));
     given.sort_by_key(|([before, _], _)| *before != Given::Site(2));
     assert_eq!(given[0], ([Given::Site(2); 2], 1));
     assert!(matches!(given[1].0[0], Given::NoSite(_)), "{given:?}");

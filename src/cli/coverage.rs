@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::Places;
 use crate::catchment::ServiceIndex;
-use crate::coverage::View;
 use crate::coverage::summary::{Distances, Group, Shares};
+use crate::coverage::{Side, View};
 use crate::draw::map::{Elsewhere, Mark};
 use crate::draw::{Picture, png, svg};
 use crate::finding::{Severity, did_you_mean};
@@ -79,8 +79,9 @@ impl World {
         Ok(World { snapshot, layout, databases, service, index, rtype, type_name })
     }
 
-    pub(super) fn view(&self) -> View<'_> {
-        View { snapshot: &self.snapshot, service: self.index, rtype: self.rtype }
+    pub(super) fn side<'a>(&'a self, board: &'a Board) -> Side<'a> {
+        let view = View { snapshot: &self.snapshot, service: self.index, rtype: self.rtype };
+        Side { view, board }
     }
 
     /// Some sites down, some drained, the others as they are when all is well.

@@ -57,7 +57,7 @@ impl MapCommand {
     fn map(&self) -> Result<(), Failure> {
         let world = World::open(&self.places, &self.service, self.rtype.as_deref())?;
         let board = world.board(&self.down, &[])?;
-        let parts = count(&world.view(), &world.databases, [&board]);
+        let parts = count([world.side(&board)], &world.databases);
         let all = total(&parts);
         let groups = by_site(&world.service, &parts);
         let shares = |group: &Group| group.addresses.of(all);

@@ -110,18 +110,18 @@ impl Simulate {
     fn simulate(&self) -> Result<(), Failure> {
         let world = World::open(&self.places, &self.service, self.rtype.as_deref())?;
         let [before, after] = [world.board(&[], &[])?, world.board(&self.down, &self.drain)?];
-        let view = world.view();
+        let sides = [world.side(&before), world.side(&after)];
         let clients = match &self.queries {
             None => None,
             Some(path) => {
                 let told = |error| wrong_usage(format!("{}: {error}", path.display()));
                 let log = BufReader::new(File::open(path).map_err(told)?);
                 let clients = Clients::read(log, &world.service.name).map_err(told)?;
-                let given = clients.steer(&view, [&before, &after]);
+                let given = clients.steer(sides);
                 Some(Answered { queries: clients.queries(), unreadable: clients.unreadable, given })
             }
         };
-        let parts = count(&view, &world.databases, [&before, &after]);
+        let parts = count(sides, &world.databases);
         let first: Vec<Part<1>> = parts
             .iter()
             .map(|part| Part {

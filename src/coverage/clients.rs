@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
-use super::View;
-use crate::health::board::Board;
+use super::Side;
 use crate::nameserver::Given;
 use crate::nameserver::client::Client;
 use crate::nameserver::edns::ClientSubnet;
@@ -68,15 +67,15 @@ impl Clients {
         self.by_block.values().sum()
     }
 
-    /// What all of them are given on two boards: what, and how many queries.
+    /// What all of them are given on two sides: what, and how many queries.
     #[must_use]
-    pub fn steer(&self, view: &View<'_>, boards: [&Board; 2]) -> Vec<([Given; 2], u64)> {
+    pub fn steer(&self, sides: [Side<'_>; 2]) -> Vec<([Given; 2], u64)> {
         let mut counts: Vec<([Given; 2], u64)> = Vec::new();
         for ((source, subnet), queries) in &self.by_block {
             let client = Client::new(source.ip(), subnet.as_ref().map(option).as_ref());
-            let lookup = view.lookup();
-            let given =
-                boards.map(|board| steer(&lookup, &client, view.snapshot.catchments(), board).choice.given());
+            let given = sides.map(|Side { view, board }| {
+                steer(&view.lookup(), &client, view.snapshot.catchments(), board).choice.given()
+            });
             match counts.iter_mut().find(|(known, _)| *known == given) {
                 Some((_, count)) => *count += queries,
                 None => counts.push((given, *queries)),

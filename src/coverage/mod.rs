@@ -18,10 +18,10 @@ use crate::catchment::ServiceIndex;
 use crate::geo::special::{v4_runs, v6_runs};
 use crate::geo::{Coordinates, Country, Databases, Geography, Records, Walker};
 use crate::health::board::Board;
-use crate::nameserver::Given;
 use crate::nameserver::client::Position;
 use crate::nameserver::lookup::SteeredLookup;
 use crate::nameserver::steer::steer_at;
+use crate::nameserver::{Given, NoSite};
 use crate::parallel;
 use crate::site::compile::TypeIndex;
 use crate::snapshot::Snapshot;
@@ -40,6 +40,15 @@ pub struct View<'a> {
     pub rtype: TypeIndex,
 }
 
+/// What answers, and how its sites are. Several of them are compared: of one snapshot on several boards, or of several snapshots.
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    /// What is asked.
+    pub view: View<'a>,
+    /// On which board.
+    pub board: &'a Board,
+}
+
 /// How many addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
@@ -49,14 +58,14 @@ pub struct Addresses {
     pub v6: u128,
 }
 
-/// Some addresses at one place that get the same; on several boards, of each.
+/// Some addresses at one place that get the same; of several sides, of each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Part<const N: usize> {
     /// Where they are, as the databases say.
     pub country: Option<Country>,
     /// What distances are told from.
     pub point: Option<Coordinates>,
-    /// By board.
+    /// By side.
     pub given: [Given; N],
     /// How many they are.
     pub addresses: Addresses,
@@ -73,7 +82,11 @@ impl View<'_> {
     /// What the service gives to an address.
     #[must_use]
     pub fn given(&self, address: IpAddr, board: &Board) -> Given {
-        self.given_at(Position::of(address, self.snapshot.catchments(), self.service), board).0
+        self.given_at(self.position(address), board).0
+    }
+
+    fn position(&self, address: IpAddr) -> Position {
+        Position::of(address, self.snapshot.catchments(), self.service)
     }
 
     fn given_at(&self, position: Position, board: &Board) -> (Given, u8) {
@@ -91,13 +104,13 @@ impl View<'_> {
 
 /// Counts on all cores. Parts with the same place may come several times.
 #[must_use]
-pub fn count<const N: usize>(view: &View<'_>, databases: &Databases, boards: [&Board; N]) -> Vec<Part<N>> {
+pub fn count<const N: usize>(sides: [Side<'_>; N], databases: &Databases) -> Vec<Part<N>> {
     let geography = (!databases.is_empty()).then_some(databases as &dyn Geography);
     databases.begin();
     let v4_runs: Vec<(u128, u128)> =
         v4_runs().into_iter().map(|(first, last)| (u128::from(first), u128::from(last))).collect();
     let v6_runs = not_counted_v6();
-    let thread = || Thread { walker: databases.walker(), counter: Counter::new(view, boards) };
+    let thread = || Thread { walker: databases.walker(), counter: Counter::new(sides) };
     let parts = parallel::gather(
         V4_SHARDS + V6_SHARDS,
         thread,
@@ -209,8 +222,7 @@ impl Family {
 
 /// Adds networks up, in ascending order within a shard.
 struct Counter<'a, const N: usize> {
-    view: &'a View<'a>,
-    boards: [&'a Board; N],
+    sides: [Side<'a>; N],
     family: Family,
     /// Special-purpose runs that are still ahead.
     runs: &'a [(u128, u128)],
@@ -222,10 +234,9 @@ struct Counter<'a, const N: usize> {
 }
 
 impl<'a, const N: usize> Counter<'a, N> {
-    fn new(view: &'a View<'a>, boards: [&'a Board; N]) -> Counter<'a, N> {
+    fn new(sides: [Side<'a>; N]) -> Counter<'a, N> {
         Counter {
-            view,
-            boards,
+            sides,
             family: Family::V4,
             runs: &[],
             known: None,
@@ -267,9 +278,9 @@ impl<'a, const N: usize> Counter<'a, N> {
                         end = end.min(until);
                         given
                     }
-                    Looked::Shared(until, position) => {
+                    Looked::Shared(until, positions) => {
                         end = end.min(until);
-                        self.sample(at, end, position, records.place);
+                        self.sample(at, end, positions, records.place);
                         at = end + 1;
                         continue;
                     }
@@ -281,23 +292,19 @@ impl<'a, const N: usize> Counter<'a, N> {
     }
 
     fn look_up(&self, at: u128) -> Looked<N> {
-        let View { snapshot, service, .. } = self.view;
-        let position = Position::of(self.family.address(at), snapshot.catchments(), *service);
-        let mut scope = position.scope;
-        let given = self.boards.map(|board| {
-            let (given, of_board) = self.view.given_at(position, board);
-            scope = scope.max(of_board);
-            given
-        });
-        if self.family == Family::V6 && scope > position.scope {
-            return Looked::Shared(self.family.last_of_block(at, position.scope), position);
+        let positions = self.sides.map(|side| side.view.position(self.family.address(at)));
+        let unshared = positions.iter().map(|position| position.scope).max().unwrap_or_default();
+        let mut scope = unshared;
+        let given = self.given(positions, |of_side| scope = scope.max(of_side));
+        if self.family == Family::V6 && scope > unshared {
+            return Looked::Shared(self.family.last_of_block(at, unshared), positions);
         }
         Looked::Holds(self.family.last_of_block(at, scope), given)
     }
 
     /// Splits IPv6 addresses into runs of /56s, of each of which the middle one is steered: of a /32 sixty-four. A database has
     /// millions of networks, whose errors even out.
-    fn sample(&mut self, first: u128, last: u128, position: Position, place: u32) {
+    fn sample(&mut self, first: u128, last: u128, positions: [Position; N], place: u32) {
         const HOST: u32 = 72;
         let (from, to) = (first >> HOST, last >> HOST);
         let blocks = to - from + 1;
@@ -305,10 +312,20 @@ impl<'a, const N: usize> Counter<'a, N> {
         for sample in 0..samples {
             let low = from + blocks * sample / samples;
             let high = from + blocks * (sample + 1) / samples - 1;
-            let position = Position { block: (low + (high - low) / 2) as u64, ..position };
-            let given = self.boards.map(|board| self.view.given_at(position, board).0);
+            let block = (low + (high - low) / 2) as u64;
+            let given = self.given(positions.map(|position| Position { block, ..position }), |_| {});
             self.add(place, given, first.max(low << HOST), last.min(high << HOST | ((1 << HOST) - 1)));
         }
+    }
+
+    fn given(&self, positions: [Position; N], mut scope: impl FnMut(u8)) -> [Given; N] {
+        let mut given = [Given::NoSite(NoSite::NoData); N];
+        for ((given, side), position) in given.iter_mut().zip(self.sides).zip(positions) {
+            let (of_side, its_scope) = side.view.given_at(position, side.board);
+            *given = of_side;
+            scope(its_scope);
+        }
+        given
     }
 
     fn add(&mut self, place: u32, given: [Given; N], first: u128, last: u128) {
@@ -341,5 +358,5 @@ impl<'a, const N: usize> Counter<'a, N> {
 enum Looked<const N: usize> {
     Holds(u128, [Given; N]),
     /// Each /56 for itself.
-    Shared(u128, Position),
+    Shared(u128, [Position; N]),
 }
