@@ -29,6 +29,7 @@
 //! 7. No unsafe code; `Cargo.toml` forbids it.
 
 pub mod catchment;
+pub mod change;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -121,6 +121,13 @@ impl Snapshot {
         self
     }
 
+    /// The same under another number.
+    #[must_use]
+    pub fn with_number(mut self, number: u64) -> Snapshot {
+        self.number = number;
+        self
+    }
+
     /// What the operator decided about responses in general.
     #[inline]
     #[must_use]

@@ -422,6 +422,7 @@ impl Stage {
             reload::Outcome::TookAll => "took all",
             reload::Outcome::KeptSome => "kept some",
             reload::Outcome::TookNothing => "took nothing",
+            reload::Outcome::Held => "held",
         };
         let mut text = format!("{outcome}\n");
         for finding in findings.iter() {

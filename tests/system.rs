@@ -9,8 +9,14 @@ mod commands;
 mod damage;
 #[path = "system/failover.rs"]
 mod failover;
+#[path = "system/gates.rs"]
+mod gates;
 #[path = "support/geo.rs"]
 mod geo;
+#[path = "system/history.rs"]
+mod history;
+#[path = "system/last_good.rs"]
+mod last_good;
 #[path = "system/noise.rs"]
 mod noise;
 #[path = "system/observe.rs"]

@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::Places;
-use crate::control::{self, Command};
+use crate::control::{self, Command, Word};
 use crate::finding::printable;
 use crate::health::overrides::in_words;
 
@@ -38,15 +38,18 @@ pub(super) struct Status {
 
 /// Make the running server read everything again.
 ///
-/// Exit 0: all is served; 1: some zones keep their last good version; 3: nothing was taken over.
+/// Exit 0: all is served; 1: some zones keep their last good version; 3: nothing was taken over; 4: it is held, for it goes far.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: meridian reload")]
 pub(super) struct Reload {
     #[command(flatten)]
     server: Server,
-    /// Let go of zones, shared files and databases that are gone.
+    /// Let go of zones, shared files and databases that are gone; do what is held; end a rollback.
     #[arg(long)]
     force: bool,
+    /// Why, for history.
+    #[arg(long, default_value = "")]
+    reason: String,
 }
 
 impl Server {
@@ -84,19 +87,32 @@ impl Status {
 
 impl Reload {
     pub(super) fn run(self) -> ExitCode {
-        let reply = match self.server.tell(&Command::Reload { force: self.force }) {
+        let reply = match self.server.tell(&Command::Reload {
+            force: self.force,
+            word: Word { reason: self.reason.clone(), by: user() },
+        }) {
             Ok(reply) => reply,
             Err(code) => return code,
         };
         let mut out = String::new();
         let _ = if self.server.json { writeln!(out, "{reply:#}") } else { write_reload(&mut out, &reply) };
         super::print(&out);
-        match reply["outcome"].as_str() {
-            Some("unchanged" | "took all") => ExitCode::SUCCESS,
-            Some("kept some") => ExitCode::from(1),
-            _ => ExitCode::from(3),
-        }
+        exit_of_reload(&text(&reply["outcome"]))
     }
+}
+
+pub(super) fn exit_of_reload(outcome: &str) -> ExitCode {
+    match outcome {
+        "unchanged" | "took all" => ExitCode::SUCCESS,
+        "kept some" => ExitCode::from(1),
+        "held" => ExitCode::from(4),
+        _ => ExitCode::from(3),
+    }
+}
+
+/// Who works as root through sudo is known by it.
+pub(super) fn user() -> String {
+    ["SUDO_USER", "USER"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default()
 }
 
 /// Without what a terminal would act on: files and servers of others have a say in it.
@@ -108,9 +124,12 @@ pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn write_reload(out: &mut String, reply: &Value) -> fmt::Result {
+pub(super) fn write_reload(out: &mut String, reply: &Value) -> fmt::Result {
     write_findings(out, reply)?;
-    writeln!(out, "{}", text(&reply["outcome"]))
+    match reply["snapshot"].as_u64() {
+        Some(number) => writeln!(out, "{}: snapshot {number} is served", text(&reply["outcome"])),
+        None => writeln!(out, "{}", text(&reply["outcome"])),
+    }
 }
 
 fn write_findings(out: &mut String, reply: &Value) -> fmt::Result {
@@ -138,6 +157,9 @@ fn write_status(out: &mut String, status: &Value) -> fmt::Result {
         status["snapshot"],
         list(&status["listen"]).iter().map(text).collect::<Vec<_>>().join(", "),
     )?;
+    if let Some(rollback) = status["rollback"].as_u64() {
+        writeln!(out, "rolled back to snapshot {rollback}, until the files change")?;
+    }
     writeln!(out, "\nzones")?;
     for zone in list(&status["zones"]) {
         let serial = if zone["serial"].is_null() { "-".to_owned() } else { zone["serial"].to_string() };
@@ -192,7 +214,7 @@ fn write_status(out: &mut String, status: &Value) -> fmt::Result {
             age(&database["build_epoch"])
         )?;
     }
-    if status["degraded"] == true {
+    if list(&status["geodb"]).is_empty() {
         writeln!(out, "  none: rules and the written order of sites decide")?;
     }
     write_connections(out, &status["transports"])?;

@@ -1,7 +1,7 @@
 //! The command line: one file per command.
 //!
 //! Exit: 0 good; 1 findings, or a reload that kept some old; 2 wrong usage; 3 a reload that took nothing, or a
-//! replacement that came to nothing; 4 an order that goes too
+//! replacement that came to nothing; 4 an order or a change that goes too
 //! far; 5 no server, or none that answers.
 
 use std::io::{IsTerminal, Write};
@@ -20,6 +20,7 @@ mod check;
 mod coverage;
 mod demo_sites;
 mod explain;
+mod history;
 mod import;
 mod map;
 mod operate;
@@ -45,6 +46,8 @@ enum Command {
     Import(import::Import),
     Status(ask::Status),
     Reload(ask::Reload),
+    History(history::HistoryCommand),
+    Rollback(history::Rollback),
     Replace(replace::Replace),
     Drain(operate::Drain),
     Undrain(operate::Undrain),
@@ -106,6 +109,8 @@ pub fn run() -> ExitCode {
         Command::Import(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Reload(command) => command.run(),
+        Command::History(command) => command.run(),
+        Command::Rollback(command) => command.run(),
         Command::Replace(command) => command.run(),
         Command::Drain(command) => command.run(),
         Command::Undrain(command) => command.run(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::ask::{Server, list, no_server, text};
+use super::ask::{Server, list, no_server, text, user};
 use crate::control::{self, Command};
 use crate::finding::printable;
 use crate::health::overrides::{Order, Wish};
@@ -162,10 +162,8 @@ impl Watch {
 impl Sites {
     fn order(self, wish: Wish, with: impl FnOnce(Order) -> Order) -> ExitCode {
         let Sites { site, service, server } = self;
-        // Who works as root through sudo is known by it.
-        let by = ["SUDO_USER", "USER"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
-        let order =
-            Order { wish, site, service, lasts: None, over: 0, reason: String::new(), by, anyway: false };
+        let (reason, by) = (String::new(), user());
+        let order = Order { wish, site, service, lasts: None, over: 0, reason, by, anyway: false };
         let reply = match server.tell(&Command::Order(with(order))) {
             Ok(reply) => reply,
             Err(code) => return code,

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::change::gates::Gates;
+use crate::change::history::Bounds;
 use crate::finding::{Findings, Source};
 use crate::health::Canary;
 use crate::policy;
@@ -12,6 +14,7 @@ use crate::yaml::{self, Content, Node};
 use crate::zone::compile::LONGEST_RRSET;
 use crate::zone::master::read_text;
 
+mod change;
 pub mod listen;
 mod observe;
 
@@ -54,6 +57,10 @@ pub struct Config {
     pub query_log: Option<QueryLog>,
     /// Addresses beside all sites: when none of them answers, the fault is here.
     pub canaries: Vec<Canary>,
+    /// How far a change may go by itself. It takes effect with a reload.
+    pub gates: Gates,
+    /// How many snapshots are kept, for a way back.
+    pub history: Bounds,
     /// What responses are like in general. It takes effect with a reload; all else does at the next start.
     pub answers: Written,
 }
@@ -77,12 +84,14 @@ impl Default for Config {
             metrics: Vec::new(),
             query_log: None,
             canaries: Vec::new(),
+            gates: Gates::default(),
+            history: Bounds::default(),
             answers: Written::default(),
         }
     }
 }
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 17] = [
     "listen",
     "zones",
     "geodb",
@@ -98,6 +107,8 @@ const KEYS: [&str; 15] = [
     "canaries",
     "metrics",
     "query_log",
+    "gates",
+    "history",
 ];
 
 /// Whether this YAML is a configuration: it has keys of one, and no others.
@@ -129,8 +140,12 @@ impl Config {
     /// Whether another says the same of all that takes effect at the start only.
     #[must_use]
     pub fn starts_like(&self, other: &Config) -> bool {
-        Config { answers: Written::default(), ..self.clone() }
-            == Config { answers: Written::default(), ..other.clone() }
+        let at_start = |config: &Config| Config {
+            answers: Written::default(),
+            gates: Gates::default(),
+            ..config.clone()
+        };
+        at_start(self) == at_start(other)
     }
 
     /// With its paths taken from a folder.
@@ -196,6 +211,12 @@ impl Config {
             mapping.get("query_log").and_then(|node| observe::read_query_log(node, folder, findings));
         if let Some(node) = mapping.get("canaries") {
             config.canaries = read_canaries(node, findings);
+        }
+        if let Some(node) = mapping.get("gates") {
+            config.gates = change::read_gates(node, findings);
+        }
+        if let Some(node) = mapping.get("history") {
+            config.history = change::read_history(node, findings);
         }
         if let Some(node) = mapping.get("answers") {
             config.answers = policy::read::read(node, folder, findings);

@@ -62,7 +62,7 @@ fn read_sample(node: &Node, findings: &mut Findings) -> Option<u32> {
 }
 
 /// `64M`.
-fn read_size(node: &Node, findings: &mut Findings) -> Option<u64> {
+pub(super) fn read_size(node: &Node, findings: &mut Findings) -> Option<u64> {
     const UNITS: [(char, u64); 3] = [('K', 1 << 10), ('M', 1 << 20), ('G', 1 << 30)];
     let text = node.text("a size such as 64M", findings)?;
     let (number, unit) = UNITS

@@ -1,7 +1,9 @@
 //! What a running server can be told, as a line of JSON: `{"command": "drain", "site": "syd", "lasts": 7200000}`.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::change::Cause;
 use crate::health::overrides::{Order, Wish};
 
 /// A command.
@@ -11,8 +13,17 @@ pub enum Command {
     Status,
     /// Read everything again.
     Reload {
-        /// Let go of what is gone.
+        /// Let go of what is gone, and of what is held.
         force: bool,
+        /// Who, and why.
+        word: Word,
+    },
+    /// Serve an earlier snapshot.
+    Rollback {
+        /// Its number.
+        to: u64,
+        /// Who, and why.
+        word: Word,
     },
     /// Have another process take this one's place.
     Replace,
@@ -22,13 +33,47 @@ pub enum Command {
     Watch,
 }
 
+/// Who says something, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+    /// Who.
+    #[serde(default)]
+    pub by: String,
+}
+
+impl Word {
+    /// What it makes of a snapshot.
+    #[must_use]
+    pub fn cause(self, why: String) -> Cause {
+        let told = |text: String| (!text.is_empty()).then_some(text);
+        Cause { why, by: told(self.by), reason: told(self.reason) }
+    }
+}
+
 impl Command {
+    /// Who says it, for whoever knows better than they themselves.
+    pub fn by(&mut self) -> Option<&mut String> {
+        match self {
+            Command::Order(order) => Some(&mut order.by),
+            Command::Reload { word, .. } | Command::Rollback { word, .. } => Some(&mut word.by),
+            Command::Status | Command::Replace | Command::Watch => None,
+        }
+    }
+
     /// The line, without its end.
     #[must_use]
     pub fn to_line(&self) -> String {
         match self {
             Command::Status => json!({ "command": "status" }),
-            Command::Reload { force } => json!({ "command": "reload", "force": force }),
+            Command::Reload { force, word } => {
+                json!({ "command": "reload", "force": force, "reason": word.reason, "by": word.by })
+            }
+            Command::Rollback { to, word } => {
+                json!({ "command": "rollback", "to": to, "reason": word.reason, "by": word.by })
+            }
             Command::Watch => json!({ "command": "watch" }),
             Command::Replace => json!({ "command": "replace" }),
             Command::Order(order) => {
@@ -57,13 +102,18 @@ impl Command {
             Some("watch") => return Ok(Command::Watch),
             Some("reload") => {
                 let force = value.get("force").and_then(Value::as_bool).unwrap_or(false);
-                return Ok(Command::Reload { force });
+                return Ok(Command::Reload { force, word: word(value)? });
+            }
+            Some("rollback") => {
+                let to = value.get("to").and_then(Value::as_u64);
+                let to = to.ok_or("rollback: to: is the number of a snapshot")?;
+                return Ok(Command::Rollback { to, word: word(value)? });
             }
             _ => {}
         }
         if serde_json::from_value::<Wish>(name.clone()).is_err() {
             return Err(
-                "known commands: status, reload, replace, watch, drain, undrain, force_up, force_down, unforce"
+                "known commands: status, reload, rollback, replace, watch, drain, undrain, force_up, force_down, unforce"
                     .to_owned(),
             );
         }
@@ -72,12 +122,17 @@ impl Command {
     }
 }
 
+fn word(value: Value) -> Result<Word, String> {
+    serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_command_is_what_its_line_says() {
+        let word = || Word { reason: "r".to_owned(), by: "alice".to_owned() };
         let order = Order {
             wish: Wish::ForceUp,
             site: "syd".to_owned(),
@@ -90,7 +145,8 @@ mod tests {
         };
         for command in [
             Command::Status,
-            Command::Reload { force: true },
+            Command::Reload { force: true, word: word() },
+            Command::Rollback { to: 41, word: word() },
             Command::Watch,
             Command::Replace,
             Command::Order(order),

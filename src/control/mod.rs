@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::change::Cause;
 use crate::daemon::Event;
 use crate::finding::{Findings, Severity};
 use crate::health::overrides::Refusal;
@@ -25,7 +26,7 @@ use crate::reload::Outcome;
 mod command;
 mod status;
 
-pub use command::Command;
+pub use command::{Command, Word};
 pub use status::{Status, event_as_json, state_of, status_reply};
 
 /// Of one command.
@@ -39,12 +40,12 @@ const PATIENCE_WITH_RELOADS: Duration = Duration::from_secs(600);
 pub type Reply = Value;
 
 /// The last time that everything was read, for people.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LastReload {
     /// When.
     pub at: SystemTime,
     /// What for.
-    pub why: &'static str,
+    pub cause: Cause,
     /// How it went.
     pub outcome: Outcome,
 }
@@ -153,9 +154,9 @@ async fn converse(stream: tokio::net::UnixStream, events: Sender<Event>) {
         Err(error) => error_reply(&error),
         Ok(Command::Watch) => return watch(reader, writer, &events).await,
         Ok(mut command) => {
-            if let (Command::Order(order), Ok(uid)) = (&mut command, uid) {
-                let name = if order.by.is_empty() { String::new() } else { format!("{}, ", order.by) };
-                order.by = format!("{name}uid {uid}");
+            if let (Some(by), Ok(uid)) = (command.by(), uid) {
+                let name = if by.is_empty() { String::new() } else { format!("{by}, ") };
+                *by = format!("{name}uid {uid}");
             }
             let (sender, receiver) = oneshot::channel();
             let sent = events.send(Event::Command(command, sender)).is_ok();
@@ -203,7 +204,7 @@ async fn watch(
 pub fn tell(path: &Path, command: &Command) -> io::Result<Reply> {
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(match command {
-        Command::Reload { .. } | Command::Replace => PATIENCE_WITH_RELOADS,
+        Command::Reload { .. } | Command::Rollback { .. } | Command::Replace => PATIENCE_WITH_RELOADS,
         _ => PATIENCE,
     }))?;
     writeln!(stream, "{}", command.to_line())?;
@@ -243,12 +244,18 @@ pub fn error_reply(text: &str) -> Reply {
     json!({ "error": text })
 }
 
+/// Why a command makes no sense.
+#[must_use]
+pub fn wrong_reply(text: &str) -> Reply {
+    json!({ "wrong": text })
+}
+
 /// What an operator's order came to.
 #[must_use]
 pub fn order_reply(done: Result<Vec<String>, Refusal>) -> Reply {
     match done {
         Ok(done) => json!({ "done": done }),
-        Err(Refusal::Wrong(text)) => json!({ "wrong": text }),
+        Err(Refusal::Wrong(text)) => wrong_reply(&text),
         Err(Refusal::TooMuch(text)) => json!({ "refused": text }),
     }
 }
@@ -262,10 +269,10 @@ pub fn replace_reply(replaced: &Result<u32, String>) -> Reply {
     }
 }
 
-/// How a reload went.
+/// How a reload went, and which snapshot is served now.
 #[must_use]
-pub fn reload_reply(outcome: Outcome, findings: &Findings) -> Reply {
-    json!({ "outcome": outcome_name(outcome), "findings": findings_as_json(findings) })
+pub fn reload_reply(outcome: Outcome, snapshot: Option<u64>, findings: &Findings) -> Reply {
+    json!({ "outcome": outcome_name(outcome), "snapshot": snapshot, "findings": findings_as_json(findings) })
 }
 
 /// How a reload went, in words.
@@ -276,6 +283,7 @@ pub fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::TookAll => "took all",
         Outcome::KeptSome => "kept some",
         Outcome::TookNothing => "took nothing",
+        Outcome::Held => "held",
     }
 }
 

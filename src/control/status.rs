@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::{LastReload, Reply, findings_as_json, outcome_name, seconds_since_1970};
+use crate::change::content::Digest;
 use crate::config::Config;
 use crate::finding::Findings;
 use crate::geo::read::About;
@@ -41,6 +42,10 @@ pub struct Status<'a> {
     pub checks: Vec<health::Status>,
     /// What became of all attempts.
     pub tries: Tries,
+    /// Of all that the snapshot was made of.
+    pub digest: Digest,
+    /// The earlier snapshot that is served instead of the files.
+    pub rollback: Option<u64>,
     /// What operators said.
     pub overrides: Vec<Override>,
     /// What guards hold.
@@ -62,7 +67,7 @@ pub struct Status<'a> {
     /// What each thread that listens counted besides, by its name.
     pub transports: Vec<(String, Vec<(&'static str, u64)>)>,
     /// Reloads since the start, by outcome.
-    pub reloads: [u64; 4],
+    pub reloads: [u64; Outcome::ALL.len()],
     /// The last of them.
     pub last_reload: Option<&'a LastReload>,
     /// When the snapshot was taken over.
@@ -73,6 +78,16 @@ pub struct Status<'a> {
     pub listen: &'a [SocketAddr],
     /// What it was told.
     pub config: &'a Config,
+}
+
+impl Status<'_> {
+    /// Whether what is served is less than what was meant to be.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.databases.is_empty()
+            || self.zones.iter().any(|zone| state_of(zone) != "good")
+            || self.last_reload.is_some_and(|last| last.outcome == Outcome::TookNothing)
+    }
 }
 
 /// How the server is.
@@ -87,6 +102,8 @@ pub fn status_reply(status: &Status<'_>) -> Reply {
         "listen": status.listen.iter().map(SocketAddr::to_string).collect::<Vec<_>>(),
         "zones_folder": status.config.zones.display().to_string(),
         "snapshot": status.snapshot.number(),
+        "digest": status.digest,
+        "rollback": status.rollback,
         "zones": status.zones.iter().map(zone_as_json).collect::<Vec<_>>(),
         "services": status.snapshot.services().iter().enumerate()
             .map(|(index, _)| service_as_json(status, index)).collect::<Vec<_>>(),
@@ -102,7 +119,7 @@ pub fn status_reply(status: &Status<'_>) -> Reply {
             "kind": about.kind,
             "build_epoch": about.build_epoch,
         })).collect::<Vec<_>>(),
-        "degraded": status.databases.is_empty(),
+        "degraded": status.is_degraded(),
         "catchments": {
             "ipv4_ranges": size.v4_ranges,
             "ipv6_ranges": size.v6_ranges,
@@ -144,10 +161,13 @@ pub fn status_reply(status: &Status<'_>) -> Reply {
             "took_all": status.reloads[Outcome::TookAll as usize],
             "kept_some": status.reloads[Outcome::KeptSome as usize],
             "took_nothing": status.reloads[Outcome::TookNothing as usize],
+            "held": status.reloads[Outcome::Held as usize],
             "taken_over": seconds_since_1970(status.taken_over),
             "last": status.last_reload.map(|last| json!({
                 "at": seconds_since_1970(last.at),
-                "why": last.why,
+                "why": last.cause.why,
+                "by": last.cause.by,
+                "reason": last.cause.reason,
                 "outcome": outcome_name(last.outcome),
             })),
         },

@@ -9,6 +9,7 @@
 //!   main             one event after the other: reload, status, stop; publishes snapshots
 //!   watch            looks at files, says "changed" to main
 //!   slow (2 threads) checks; signals, the control socket, metrics and rounds of checks, which send events to main
+//!   history          writes down what was served
 //!   query-log        writes down what workers sampled, each into a ring of its own
 //!   watchdog         asks the server something, tells systemd that it answered
 //!   replacement      waits for a server that is to take this one's place, or for the one whose place this one takes
@@ -34,6 +35,9 @@ use tokio::sync::{broadcast, oneshot};
 use tokio::task::AbortHandle;
 use tracing::{debug, error, info, warn};
 
+use crate::change::content::Digest;
+use crate::change::history::{History, Rollback};
+use crate::change::{Cause, checkout};
 use crate::config::listen::Protocol;
 use crate::config::{Config, Listener};
 use crate::control::{self, Command, Control, LastReload, Reply};
@@ -50,12 +54,14 @@ use crate::snapshot::Snapshot;
 
 mod encrypted;
 pub mod handover;
+mod history;
 mod published;
 mod sandbox;
 mod servers;
 mod systemd;
 
 use handover::{Kept, Predecessor, Program, Starter, Successor};
+use history::Recorder;
 use published::{Published, Retired};
 use servers::{Listeners, Servers};
 use systemd::{Manager, Passed};
@@ -153,8 +159,15 @@ pub fn serve(
 
     let file_config =
         options.config_path.exists().then(|| Config::read(Some(&options.config_path), &mut Findings::new()));
+    let history = History::of(&config.state, config.history);
     let mut main = Main {
         reloader: Reloader::of(config, true),
+        recorder: Recorder::start(&history),
+        history,
+        rollback: None,
+        digest: Digest::default(),
+        last_kept: None,
+        git_logs: checkout::logs(&config.zones),
         own_secrets: own_secrets()?,
         health: Health::new(slow.handle().clone(), Some(&config.state)),
         slow,
@@ -235,6 +248,16 @@ fn watch_files(config: &Config, options: &Options, events: &Sender<Event>) -> Op
 /// What the main thread owns.
 struct Main {
     reloader: Reloader,
+    history: History,
+    recorder: Recorder,
+    /// What an operator went back to.
+    rollback: Option<Rollback>,
+    /// Of what is served.
+    digest: Digest,
+    /// The snapshot that was served before the start.
+    last_kept: Option<(u64, Digest)>,
+    /// Where git tells which commit the zones are at.
+    git_logs: Option<PathBuf>,
     /// For cookies, where the configuration names no secrets.
     own_secrets: Secrets,
     health: Health,
@@ -290,7 +313,7 @@ enum Serving {
 /// What is to be published, and who waits for that.
 struct Next {
     published: Published,
-    why: &'static str,
+    cause: Cause,
     began: Instant,
     outcome: Outcome,
     reply: Option<oneshot::Sender<Reply>>,
@@ -299,7 +322,7 @@ struct Next {
 /// How the reloads went since the start.
 #[derive(Clone, Debug, Default)]
 struct Reloads {
-    counts: [u64; 4],
+    counts: [u64; Outcome::ALL.len()],
     last: Option<LastReload>,
     /// When the last snapshot was published.
     taken_over: Option<SystemTime>,
@@ -307,19 +330,32 @@ struct Reloads {
 
 impl Main {
     fn start(&mut self) -> Result<(), String> {
-        let Reload { findings, snapshot, outcome } = self.read("start", false);
-        log(&findings, self.is_confined);
+        self.look_into_history();
+        let cause = Cause::from("start");
+        let mut reload = self.read(&cause, false);
+        log(&reload.findings, self.is_confined);
+        if !self.options.strict && self.is_worse_than_last(&reload) {
+            reload = self.start_with_last_good(&cause).unwrap_or(reload);
+        }
+        let Reload { findings, snapshot, outcome } = reload;
         if self.options.strict && findings.has_errors() {
             let first = findings.iter().find(|finding| finding.severity == Severity::Error);
             let first = first.map_or_else(String::new, in_one_line);
             return Err(format!("--strict: there are errors, such as {first}"));
         }
         self.last_findings = findings;
-        let Some((snapshot, layout)) = snapshot else {
+        let Some((mut snapshot, layout)) = snapshot else {
             return Err("there is nothing to serve".to_owned());
         };
+        // The same under the same number, however often the server is started.
+        if let Some((number, digest)) = self.last_kept
+            && digest == self.reloader.digest()
+        {
+            snapshot = snapshot.with_number(number);
+            self.reloader.count_from(number);
+        }
         let published = self.put_together(snapshot, layout);
-        let next = Next { published, why: "start", began: self.started, outcome, reply: None };
+        let next = Next { published, cause, began: self.started, outcome, reply: None };
         self.wait_for_checks(next);
         Ok(())
     }
@@ -384,16 +420,20 @@ impl Main {
 
     fn obey(&mut self, event: Event) {
         match event {
-            Event::Changed => self.reload("files changed", false, None),
+            Event::Changed => self.reload(Cause::from("files changed"), false, None),
             Event::TablesAreWrong => {
                 warn!("the geo databases are not what the tables in the state folder say; compiling anew");
                 self.reloader.distrust_tables();
-                self.reload("tables were wrong", false, None);
+                self.reload(Cause::from("tables were wrong"), false, None);
             }
-            Event::HangUp => self.reload("HUP", false, None),
+            Event::HangUp => self.reload(Cause::from("HUP"), false, None),
             Event::Replace => self.replace(None),
             Event::Command(Command::Replace, reply) => self.replace(Some(reply)),
-            Event::Command(Command::Reload { force }, reply) => self.reload("asked to", force, Some(reply)),
+            Event::Command(Command::Reload { force, word }, reply) => {
+                let why = if force { "reload --force" } else { "reload" };
+                self.reload(word.cause(why.to_owned()), force, Some(reply));
+            }
+            Event::Command(Command::Rollback { to, word }, reply) => self.roll_back(to, word, reply),
             // Obeyed at once, where they come in.
             Event::Command(..) | Event::Watch(_) | Event::Metrics(_) | Event::Checked | Event::Stop(_) => {}
             Event::Replaced(_) | Event::Yours => {}
@@ -499,31 +539,40 @@ impl Main {
     }
 
     /// Reads everything again. What is new is published when its checks have had their say.
-    fn reload(&mut self, why: &'static str, force: bool, reply: Option<oneshot::Sender<Reply>>) {
+    fn reload(&mut self, cause: Cause, force: bool, reply: Option<oneshot::Sender<Reply>>) {
         let began = Instant::now();
         self.manager.reloading();
-        let Reload { outcome, findings, snapshot } = self.read(why, force);
+        let Reload { outcome, findings, snapshot } = self.read(&cause, force);
+        let why = &cause.why;
         log(&findings, self.is_confined);
         match outcome {
             Outcome::Unchanged => info!("{why}: nothing is new"),
             Outcome::TookAll => {}
             Outcome::KeptSome => error!("{why}: what is wrong keeps its last good version"),
             Outcome::TookNothing => error!("{why}: nothing was taken over; everything stays as it was"),
+            Outcome::Held => {
+                error!("{why}: held; everything stays as it was until somebody says that it is meant");
+            }
         }
         self.last_findings = findings;
         if let Some((snapshot, layout)) = snapshot {
             let published = self.put_together(snapshot, layout);
-            self.wait_for_checks(Next { published, why, began, outcome, reply });
+            self.wait_for_checks(Next { published, cause, began, outcome, reply });
             return;
         }
         self.manager.reloaded(&self.in_brief());
         if let Some(reply) = reply {
-            let _ = reply.send(control::reload_reply(outcome, &self.last_findings));
+            let _ = reply.send(control::reload_reply(outcome, self.served_number(), &self.last_findings));
         }
     }
 
+    fn served_number(&self) -> Option<u64> {
+        let Serving::Now { published, .. } = &self.serving else { return None };
+        Some(published.load().snapshot.number())
+    }
+
     /// The configuration, then all that it names.
-    fn read(&mut self, why: &'static str, force: bool) -> Reload {
+    fn read(&mut self, cause: &Cause, force: bool) -> Reload {
         let mut findings = Findings::new();
         let config = self.read_config(force, &mut findings);
         let reload = if findings.has_errors() {
@@ -536,8 +585,11 @@ impl Main {
                 findings
                     .note(&self.options.config_path, "is another now; that takes effect at the next start");
             }
-            let answers = config.map_or_else(|| self.config.answers.clone(), |config| config.answers);
-            self.reloader.set_policy(answers.policy(&self.own_secrets));
+            let config = config.unwrap_or_else(|| self.config.clone());
+            self.reloader.set_policy(config.answers.policy(&self.own_secrets));
+            self.reloader.set_gates(config.gates);
+            self.reloader.set_overrides(self.health.overrides());
+            self.follow_rollback(force);
             // Nothing is known to panic. Should a file be found that does, it costs its reload and not the server.
             let reload = catch_unwind(AssertUnwindSafe(|| self.reloader.reload(force)));
             let mut reload = reload.unwrap_or_else(|_| {
@@ -554,7 +606,8 @@ impl Main {
             reload
         };
         self.reloads.counts[reload.outcome as usize] += 1;
-        self.reloads.last = Some(LastReload { at: SystemTime::now(), why, outcome: reload.outcome });
+        self.reloads.last =
+            Some(LastReload { at: SystemTime::now(), cause: cause.clone(), outcome: reload.outcome });
         reload
     }
 
@@ -602,14 +655,14 @@ impl Main {
     }
 
     fn publish(&mut self) -> Result<(), String> {
-        let Some(Next { published, why, began, outcome, reply }) = self.next.take() else { return Ok(()) };
+        let Some(Next { published, cause, began, outcome, reply }) = self.next.take() else { return Ok(()) };
         let number = published.snapshot.number();
         match std::mem::replace(&mut self.serving, Serving::Failed) {
             Serving::Now { published: live, servers } => {
                 self.retired.push(live.swap(Arc::new(published)));
                 self.serving = Serving::Now { published: live, servers };
                 self.manager.reloaded(&self.in_brief());
-                info!("{why}: snapshot {number} is served after {} ms", began.elapsed().as_millis());
+                info!("{}: snapshot {number} is served after {} ms", cause.why, began.elapsed().as_millis());
             }
             Serving::NotYet(listeners) => {
                 let (zones, services) =
@@ -638,10 +691,11 @@ impl Main {
             Serving::Failed => return Ok(()),
         }
         self.reloads.taken_over = Some(SystemTime::now());
+        self.record(number, cause);
         self.health.retire();
         self.ask_the_server_for_a_zone();
         if let Some(reply) = reply {
-            let _ = reply.send(control::reload_reply(outcome, &self.last_findings));
+            let _ = reply.send(control::reload_reply(outcome, Some(number), &self.last_findings));
         }
         Ok(())
     }
@@ -653,6 +707,7 @@ impl Main {
         let trouble = match self.reloads.last.as_ref().map(|last| last.outcome) {
             Some(Outcome::KeptSome) => "; some zones keep their last good version, see the log",
             Some(Outcome::TookNothing) => "; the last reload took nothing over, see the log",
+            Some(Outcome::Held) => "; the last reload is held, see the log",
             _ => "",
         };
         let (snapshot, zones) = (published.snapshot.number(), published.snapshot.zones().len());
@@ -691,6 +746,8 @@ impl Main {
             zones: self.reloader.zones(),
             checks: self.health.status(),
             tries: self.health.tries(),
+            digest: self.digest,
+            rollback: self.rollback.map(|rollback| rollback.to),
             overrides: self.health.overrides(),
             held: self.health.held(),
             is_isolated: self.health.is_isolated(),

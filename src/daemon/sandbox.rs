@@ -26,6 +26,7 @@ use nix::unistd::{
 use tracing::{debug, info, warn};
 
 use super::Options;
+use crate::change::checkout;
 use crate::config::{Config, DEFAULT_PATH};
 
 /// The newest whose meaning was tested; older kernels do what they can.
@@ -257,7 +258,8 @@ fn readable(config: &Config, options: &Options) -> BTreeSet<PathBuf> {
         .into_iter()
         .filter_map(std::env::var_os)
         .flat_map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>());
-    granted.extend(trusted.chain(by_environment).chain(config.readable.iter().cloned()));
+    let commits = checkout::logs(&config.zones);
+    granted.extend(trusted.chain(by_environment).chain(config.readable.iter().cloned()).chain(commits));
     granted
 }
 

@@ -20,6 +20,7 @@ use super::record::Value;
 use super::tree::{Damaged, Network, Tree, Walk};
 use super::{Block, Coordinates, Country, Geography, Place, Records, Walker};
 use crate::catchment::stored::digest_of;
+use crate::change::content::Digest;
 use crate::finding::Findings;
 
 /// A full city database has 140 MB; what is this large is something else.
@@ -105,6 +106,8 @@ pub struct About {
     pub kind: String,
     /// When it was made, in seconds since 1970.
     pub build_epoch: u64,
+    /// Nodes of its search tree: about as many as it has networks.
+    pub nodes: u32,
 }
 
 struct Database {
@@ -152,6 +155,7 @@ impl Databases {
             path: file.path.clone(),
             kind: file.reader.metadata().database_type.clone(),
             build_epoch: file.reader.metadata().build_epoch,
+            nodes: file.reader.metadata().node_count,
         };
         self.files.iter().map(about).collect()
     }
@@ -378,9 +382,24 @@ impl std::fmt::Debug for Database {
     }
 }
 
+/// Holds a file against the SHA-256 that stands beside it, as `sha256sum` writes it, where there is one.
+fn check_sum(path: &Path, octets: &[u8]) -> Result<(), String> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".sha256");
+    let Ok(text) = fs::read_to_string(&beside) else { return Ok(()) };
+    let beside = Path::new(&beside).file_name().unwrap_or_default().to_string_lossy();
+    let written = text.split_ascii_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+    match written.parse::<Digest>() {
+        Ok(digest) if digest == Digest::of(octets) => Ok(()),
+        Ok(_) => Err(format!("is not what {beside} says; one of them may be on its way")),
+        Err(error) => Err(format!("{beside}: {error}")),
+    }
+}
+
 impl Database {
     fn open(path: &Path) -> Result<Database, String> {
         let octets = Octets(Arc::new(read_whole(path)?));
+        check_sum(path, octets.as_ref())?;
         let reader = Reader::from_source(octets.clone()).map_err(|error| format!("no MMDB file: {error}"))?;
         let file = Database {
             path: path.to_owned(),

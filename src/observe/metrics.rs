@@ -270,8 +270,7 @@ fn tell_of_threads(page: &mut Page, status: &Status<'_>) {
 fn tell_of_what_is_served(page: &mut Page, status: &Status<'_>) {
     let help = "Times that everything was read, the start among them, by how it went.";
     let mut family = page.family("meridian_reloads_total", Counter, help);
-    let outcomes = [Outcome::Unchanged, Outcome::TookAll, Outcome::KeptSome, Outcome::TookNothing];
-    for outcome in outcomes {
+    for outcome in Outcome::ALL {
         let name = control::outcome_name(outcome).replace(' ', "_");
         family.sample(&[("outcome", &name)], status.reloads[outcome as usize]);
     }
@@ -306,8 +305,13 @@ fn tell_of_what_is_served(page: &mut Page, status: &Status<'_>) {
     for about in status.databases {
         family.sample(&[("file", &about.path.display().to_string())], about.build_epoch);
     }
-    let help = "1 while there is no geo database, and rules and the written order of sites decide.";
-    page.family("meridian_degraded", Gauge, help).sample(&[], u8::from(status.databases.is_empty()));
+    let help =
+        "1 while there is no geo database, or something is served as it was because what is new is broken.";
+    page.family("meridian_degraded", Gauge, help).sample(&[], u8::from(status.is_degraded()));
+    let help = "1 while an earlier snapshot is served instead of the files.";
+    page.family("meridian_rolled_back", Gauge, help).sample(&[], u8::from(status.rollback.is_some()));
+    let help = "Of zones, sites and geo databases: servers that were given the same have the same.";
+    page.family("meridian_snapshot_info", Gauge, help).sample(&[("digest", &status.digest.to_string())], 1);
 }
 
 fn tell_of_the_query_log(page: &mut Page, status: &Status<'_>) {

@@ -1,6 +1,7 @@
 //! Puts a snapshot together, and asks it whether it answers as the zones themselves say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::expect;
@@ -20,6 +21,7 @@ use crate::wire::Name;
 
 /// All that a snapshot is built from.
 pub(super) struct Next {
+    pub(super) root: PathBuf,
     pub(super) shared_files: Vec<Arc<Source>>,
     pub(super) shared: Shared,
     pub(super) zones: BTreeMap<Name, ServedZone>,
@@ -43,7 +45,7 @@ impl Reloader {
         next: Next,
         findings: &mut Findings,
     ) -> Result<(Served, Snapshot, Layout), KeepAll> {
-        let Next { shared_files, shared, mut zones, mut geography, geography_is_new, force } = next;
+        let Next { root, shared_files, shared, mut zones, mut geography, geography_is_new, force } = next;
         let mut unverified = None;
         let mut databases = None;
         let mut about = self.served.as_ref().map(|served| served.about.clone()).unwrap_or_default();
@@ -63,7 +65,7 @@ impl Reloader {
             let services = services_of(&to_publish);
             if services.len() > usize::from(ServiceIndex::MAX) {
                 let text = format!("more than {} services in all zones together", ServiceIndex::MAX);
-                findings.unreadable(&self.zones, text);
+                findings.unreadable(self.root(), text);
                 return Err(KeepAll);
             }
             let catchments = match &known {
@@ -98,6 +100,7 @@ impl Reloader {
             let policy = Arc::clone(&self.policy);
             let snapshot = snapshot.with_policy(Arc::clone(&policy));
             let served = Served {
+                root,
                 shared_files,
                 shared,
                 zones,
@@ -142,7 +145,8 @@ impl Reloader {
             own.unreadable(&path, "damaged: its search tree leads nowhere, or has no end");
         }
         let about = databases.about();
-        let digests = own.is_empty().then(|| databases.digests());
+        // Tables of what is left of the databases would take the place of those of all.
+        let digests = (own.is_empty() && geography.refused.is_empty()).then(|| databases.digests());
         let databases = self.keeps_databases.then_some(databases);
         let mut refused = BTreeSet::new();
         self.hold_against_served(own, force, &mut refused, findings)?;

@@ -12,15 +12,17 @@ use std::sync::Arc;
 
 use crate::catchment::Catchments;
 use crate::catchment::stored::{Store, Unverified};
+use crate::change::gates::Gates;
 use crate::config::Config;
 use crate::finding::{Finding, Findings, Severity, Source};
 use crate::geo;
 use crate::geo::Databases;
 use crate::geo::read::About;
 use crate::health::board::Layout;
+use crate::health::overrides::{Deed, Override};
 use crate::policy::Policy;
-use crate::site::Service;
 use crate::site::read::Shared;
+use crate::site::{Service, Site};
 use crate::snapshot::Snapshot;
 use crate::stamp::Stamp;
 use crate::wire::Name;
@@ -30,6 +32,8 @@ use crate::zone::read::{Folder, Was, list};
 
 mod build;
 pub mod expect;
+mod hold;
+mod made_of;
 pub mod serials;
 pub mod watch;
 mod zones;
@@ -47,8 +51,16 @@ pub enum Outcome {
     TookAll,
     /// Something is wrong, and what it concerns keeps its last good version; or at the start has none.
     KeptSome,
-    /// The whole old snapshot stays.
+    /// The whole old snapshot stays: something is wrong with what all share.
     TookNothing,
+    /// The whole old snapshot stays: nothing is wrong, but the step is so large that somebody has to say that it is meant.
+    Held,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Outcome; 5] =
+        [Outcome::Unchanged, Outcome::TookAll, Outcome::KeptSome, Outcome::TookNothing, Outcome::Held];
 }
 
 /// What a reload gave.
@@ -72,6 +84,13 @@ pub struct Reloader {
     /// Octets that an RRset may take.
     largest_rrset: usize,
     policy: Arc<Policy>,
+    gates: Gates,
+    /// What operators said of sites.
+    overrides: Vec<Override>,
+    /// Where to read zones from, if it is not the folder that they are written in.
+    instead: Option<PathBuf>,
+    /// What the geo databases were, in case that they cannot be read now.
+    remembered: Option<Geography>,
     serials: Serials,
     store: Store,
     number: u64,
@@ -83,6 +102,8 @@ pub struct Reloader {
 /// What the last snapshot was built from.
 #[derive(Debug)]
 struct Served {
+    /// The folder that was read.
+    root: PathBuf,
     shared_files: Vec<Arc<Source>>,
     shared: Shared,
     zones: BTreeMap<Name, ServedZone>,
@@ -116,7 +137,7 @@ struct KeepAll;
 /// What a reload comes to.
 enum Attempt {
     /// What is served already; but its files may have other names by now, and some of it may be kept only.
-    Same { shared_files: Vec<Arc<Source>>, zones: BTreeMap<Name, ServedZone> },
+    Same { root: PathBuf, shared_files: Vec<Arc<Source>>, zones: BTreeMap<Name, ServedZone> },
     /// Another snapshot.
     New(Box<(Served, Snapshot, Layout)>),
 }
@@ -144,6 +165,10 @@ impl Reloader {
             geodb_may_be_missing: false,
             largest_rrset: LONGEST_RRSET,
             policy: Arc::default(),
+            gates: Gates::default(),
+            overrides: Vec::new(),
+            instead: None,
+            remembered: None,
             serials: Serials::open(state),
             store: Store::new(state),
             number: 0,
@@ -158,6 +183,7 @@ impl Reloader {
         Reloader {
             geodb_may_be_missing: !config.geodb_is_named,
             largest_rrset: config.largest_rrset,
+            gates: config.gates,
             ..Reloader::new(&config.zones, &config.geodb, keeps_state.then_some(config.state.as_path()))
         }
     }
@@ -169,12 +195,60 @@ impl Reloader {
         }
     }
 
-    /// Reads everything again. `force` lets go of what is gone (meaning 17).
+    /// How far a change may go by itself, from the next reload on.
+    pub fn set_gates(&mut self, gates: Gates) {
+        self.gates = gates;
+    }
+
+    /// What operators said of sites: a change must not leave a service nothing but drained ones.
+    pub fn set_overrides(&mut self, overrides: Vec<Override>) {
+        self.overrides = overrides;
+    }
+
+    /// From the next reload on zones and sites are read from another folder; none: from where they are written.
+    pub fn read_from(&mut self, folder: Option<PathBuf>) {
+        self.instead = folder;
+    }
+
+    /// The next snapshot gets the number behind this one.
+    pub fn count_from(&mut self, number: u64) {
+        self.number = number;
+    }
+
+    /// Begins with a snapshot of an earlier time, whose files are in a folder: what is wrong with those that are read next keeps the version
+    /// of that time. Geo databases that cannot be read are as they were then, as far as their tables are at hand.
+    pub fn begin_with(&mut self, folder: &Path, databases: Vec<(PathBuf, Stamp)>) -> Reload {
+        let instead = self.instead.replace(folder.to_owned());
+        self.remembered = Some(Geography { files: databases, refused: BTreeSet::new() });
+        self.served = None;
+        let reload = self.reload(false);
+        self.instead = instead;
+        self.remembered = None;
+        reload
+    }
+
+    /// Whether an operator took a site out of a service.
+    fn is_out(&self, service: &Service, site: &Site) -> bool {
+        self.overrides.iter().any(|said| {
+            matches!(said.deed, Deed::Drain { .. } | Deed::Down)
+                && said.site == site.name
+                && said.service.as_ref().is_none_or(|name| *name == service.name)
+        })
+    }
+
+    fn root(&self) -> &Path {
+        self.instead.as_deref().unwrap_or(&self.zones)
+    }
+
+    /// Reads everything again. `force` lets go of what is gone (meaning 17), and of what would be held.
     pub fn reload(&mut self, force: bool) -> Reload {
         let mut findings = Findings::new();
         let attempt = self.attempt(force, &mut findings);
         let has_errors = findings.has_errors();
         match attempt {
+            Ok(Attempt::New(new)) if !force && self.is_held(&new, &mut findings) => {
+                Reload { outcome: Outcome::Held, findings, snapshot: None }
+            }
             Ok(Attempt::New(new)) => {
                 let (served, snapshot, layout) = *new;
                 for (name, zone) in served.zones.iter().filter(|(_, zone)| zone.standing != Standing::Same) {
@@ -188,8 +262,9 @@ impl Reloader {
                 let outcome = if has_errors { Outcome::KeptSome } else { Outcome::TookAll };
                 Reload { outcome, findings, snapshot: Some((snapshot, layout)) }
             }
-            Ok(Attempt::Same { shared_files, zones }) => {
+            Ok(Attempt::Same { root, shared_files, zones }) => {
                 if let Some(served) = &mut self.served {
+                    served.root = root;
                     served.shared_files = shared_files;
                     served.zones = zones;
                 }
@@ -249,7 +324,7 @@ impl Reloader {
 
     /// What the next snapshot is made of, unless that would be the last one again.
     fn attempt(&self, force: bool, findings: &mut Findings) -> Result<Attempt, KeepAll> {
-        let folder = list(&self.zones, self.largest_rrset, &self.was());
+        let folder = list(self.root(), self.largest_rrset, &self.was());
         let shared = self.read_shared(&folder, force, findings)?;
         let shared_is_new = self.served.as_ref().is_none_or(|served| served.shared != shared);
         let zones = self.choose_zones(&folder, &shared, shared_is_new, force, findings)?;
@@ -270,9 +345,17 @@ impl Reloader {
             && names_are_same
             && zones.values().all(is_same)
         {
-            return Ok(Attempt::Same { shared_files, zones });
+            return Ok(Attempt::Same { root: self.root().to_owned(), shared_files, zones });
         }
-        let next = Next { shared_files, shared, zones, geography, geography_is_new, force };
+        let next = Next {
+            root: self.root().to_owned(),
+            shared_files,
+            shared,
+            zones,
+            geography,
+            geography_is_new,
+            force,
+        };
         self.build(next, findings).map(|new| Attempt::New(Box::new(new)))
     }
 
@@ -310,6 +393,11 @@ impl Reloader {
 
     /// A file that is missing or gone is a reason to keep what is served, unless it was missing then already.
     fn look_at_geography(&self, force: bool, findings: &mut Findings) -> Result<Geography, KeepAll> {
+        // As they were, if it is they that are meant now: whether they can be read is for the next look.
+        let is_meant = |(path, _): &(PathBuf, Stamp)| self.geodb.iter().any(|meant| path.starts_with(meant));
+        if let Some(remembered) = self.remembered.as_ref().filter(|known| known.files.iter().all(is_meant)) {
+            return Ok(remembered.clone());
+        }
         let mut own = Findings::new();
         let mut geography = Geography::default();
         let optional = |path: &PathBuf| self.geodb_may_be_missing && !path.exists();

@@ -1,12 +1,12 @@
 //! Each zone's next version: read anew, the same as before, or the last good one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::serials::Serial;
 use super::{KeepAll, Reloader};
+use crate::change::content::Digest;
 use crate::finding::{Findings, Source};
 use crate::parallel;
 use crate::site::Service;
@@ -30,14 +30,14 @@ pub(super) struct Version {
     /// The last good one; the last where none was good. The text is at hand where it is to be read again when what is shared changes.
     pub(super) written: WrittenZone,
     /// Of the text.
-    digest: u64,
+    pub(super) digest: Digest,
     /// None: it could never be read, and its names are SERVFAIL (meaning 18).
     pub(super) zone: Option<Arc<Zone>>,
     pub(super) services: Vec<Arc<Service>>,
     pub(super) expectations: Vec<Expectation>,
     pub(super) serial: Option<Serial>,
     /// Files that the zone's own includes, and the digest of each.
-    included: Vec<(PathBuf, u64)>,
+    pub(super) included: Vec<(PathBuf, Digest)>,
 }
 
 /// How a zone on its way into a snapshot relates to the one before.
@@ -99,7 +99,7 @@ impl Reloader {
         }
         if zones.is_empty() {
             findings
-                .unreadable(&self.zones, "there is no zone here; a zone is a file such as example.com.yaml");
+                .unreadable(self.root(), "there is no zone here; a zone is a file such as example.com.yaml");
             return Err(KeepAll);
         }
         Ok(zones)
@@ -144,10 +144,10 @@ impl Reloader {
             }
         };
         let serial = proposed.unwrap_or_else(|| Serial::as_written(&file, zone.serial()));
-        let digest_of = |file: &Arc<Source>| (file.path.clone(), digest(&file.text));
+        let digest_of = |file: &Arc<Source>| (file.path.clone(), Digest::of(file.text.as_bytes()));
         let mut version = Version {
             written: written.with_text(Text::Read(Arc::clone(&file.source))),
-            digest: digest(&file.source.text),
+            digest: Digest::of(file.source.text.as_bytes()),
             zone: Some(Arc::new(zone)),
             serial: Some(serial),
             included: file.included.iter().map(digest_of).collect(),
@@ -166,7 +166,7 @@ impl ServedZone {
     fn broken(written: &WrittenZone) -> ServedZone {
         let version = Version {
             written: written.clone(),
-            digest: 0,
+            digest: Digest::default(),
             zone: None,
             services: Vec::new(),
             expectations: Vec::new(),
@@ -203,11 +203,12 @@ impl Version {
     pub(super) fn is_unchanged(&self, written: &WrittenZone) -> bool {
         let says_the_same = match &written.text {
             Text::AsItWas => true,
-            Text::Read(source) => digest(&source.text) == self.digest,
+            Text::Read(source) => Digest::of(source.text.as_bytes()) == self.digest,
             Text::Unreadable(_) => false,
         };
-        let is_as_it_was =
-            |(path, known): &(PathBuf, u64)| read_text(path).is_ok_and(|text| digest(&text) == *known);
+        let is_as_it_was = |(path, known): &(PathBuf, Digest)| {
+            read_text(path).is_ok_and(|text| Digest::of(text.as_bytes()) == *known)
+        };
         self.zone.is_some()
             && says_the_same
             && self.written.rival == written.rival
@@ -220,15 +221,16 @@ impl Version {
         (self.digest, &self.included) == (other.digest, &other.included)
     }
 
+    /// What it says, where that is at hand.
+    pub(super) fn text(&self) -> Option<Arc<Source>> {
+        match &self.written.text {
+            Text::Read(source) => Some(Arc::clone(source)),
+            Text::AsItWas | Text::Unreadable(_) => None,
+        }
+    }
+
     /// Where it stands.
     pub(super) fn path(&self) -> &Path {
         &self.written.path
     }
-}
-
-/// Of a text, to tell whether another is the same.
-fn digest(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(text.as_bytes());
-    hasher.finish()
 }

@@ -42,7 +42,7 @@ pub struct WrittenZone {
     /// Another file that claims the same name.
     pub rival: Option<PathBuf>,
     /// What its folder allows.
-    bounds: Arc<Bounds>,
+    pub bounds: Arc<Bounds>,
 }
 
 /// What is known of the text of a file.

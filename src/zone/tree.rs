@@ -142,6 +142,19 @@ impl Zone {
         self.apex_labels
     }
 
+    /// How many of them another version of the zone does not have.
+    #[must_use]
+    pub fn names_missing_in(&self, other: &Zone) -> usize {
+        // A node comes after its parent.
+        let mut there = vec![Some(TOP); self.names.len()];
+        for node in 1..self.names.len() {
+            let parent = there[self.names.parent(node as NodeId) as usize];
+            there[node] =
+                parent.and_then(|parent| other.names.child(parent, self.names.label(node as NodeId)));
+        }
+        there.iter().filter(|node| node.is_none()).count()
+    }
+
     /// Walks down from the apex towards a name that is at or below it (RFC 1034 4.3.2 step 3).
     #[inline]
     #[must_use]

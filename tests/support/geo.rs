@@ -36,6 +36,11 @@ pub(crate) struct Record {
 
 /// Writes `NAME-ipv4.mmdb` and `NAME-ipv6.mmdb` into a folder, each only if it has a row.
 pub(crate) fn write(folder: &Path, name: &str, rows: &[Row]) {
+    write_built(folder, name, rows, 1_780_000_000);
+}
+
+/// The same, built at a time in seconds since 1970.
+pub(crate) fn write_built(folder: &Path, name: &str, rows: &[Row], build_epoch: u64) {
     let (v4, v6): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.network.is_ipv4());
     for (rows, version, suffix) in [(v4, IpVersion::V4, "ipv4"), (v6, IpVersion::V6, "ipv6")] {
         if rows.is_empty() {
@@ -45,6 +50,7 @@ pub(crate) fn write(folder: &Path, name: &str, rows: &[Row]) {
         database.metadata.binary_format_major_version = 2;
         database.metadata.ip_version = version;
         database.metadata.database_type = "test".to_owned();
+        database.metadata.build_epoch = build_epoch;
         // The writer does not split networks: the wider goes in before what lies within it.
         let by_length: BTreeMap<(u8, IpAddr), &Row> =
             rows.into_iter().map(|row| ((row.network.prefix(), row.network.ip()), row)).collect();
@@ -53,7 +59,9 @@ pub(crate) fn write(folder: &Path, name: &str, rows: &[Row]) {
             database.insert_node(IpAddrWithMask::new(row.network.ip(), row.network.prefix()), record);
         }
         let path = folder.join(format!("{name}-{suffix}.mmdb"));
-        let file = std::fs::File::create(&path).expect("the folder can be written");
+        let beside = path.with_extension("new");
+        let file = std::fs::File::create(&beside).expect("the folder can be written");
         database.write_to(std::io::BufWriter::new(file)).expect("the database is written");
+        std::fs::rename(beside, path).expect("it is renamed");
     }
 }
