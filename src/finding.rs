@@ -205,6 +205,13 @@ impl Findings {
         Findings { list: self.list.into_iter().filter(keep).collect(), ..self }
     }
 
+    /// The same of files that have other names for whoever reads it.
+    #[must_use]
+    pub fn with_paths(mut self, path: impl Fn(&Path) -> PathBuf) -> Findings {
+        self.list.iter_mut().for_each(|finding| finding.path = path(&finding.path));
+        self
+    }
+
     /// Whether nothing was found.
     #[must_use]
     pub fn is_empty(&self) -> bool {

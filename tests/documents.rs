@@ -1,8 +1,8 @@
 //! What README.md and docs/ show is run, and what it prints is compared with what they show; their samples are checked.
 //!
 //! In a block marked `console` a line that begins with `$ ` is a command, and what follows it is its output. `cargo run --release --`
-//! stands for the binary, `dig` is played by the client here, and port 5300 is wherever the server listens. A comment in the
-//! text, `<!-- writes: WORDS -->`, is typed into the command that still runs.
+//! stands for the binary, `dig` is played by the client here, `cp` and `sed` are the machine's own, and port 5300 is wherever the server listens. Times,
+//! process and user numbers are those of the page. A comment in the text, `<!-- writes: WORDS -->`, is typed into the command that still runs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -166,17 +166,27 @@ impl Clone {
         match words.as_slice() {
             ["dig", arguments @ ..] => self.dig_until(arguments, shown),
             ["meridian", "demo-sites"] => self.start(&["demo-sites"], shown),
-            ["meridian", arguments @ ..] => {
-                let output = meridian(self.folder.path())
-                    .args(arguments)
-                    .output()
-                    .map_err(|error| error.to_string())?;
-                let text = String::from_utf8_lossy(&output.stdout).into_owned()
-                    + &String::from_utf8_lossy(&output.stderr);
-                same(&text.lines().map(str::to_owned).collect::<Vec<_>>(), shown)
-            }
+            // What is served is written down a little later.
+            ["meridian", "history", ..] => self.until(|| self.run(&words), shown),
+            ["meridian" | "cp" | "sed", ..] => same(&self.run(&words)?, shown),
             _ => Err("no such command here".to_owned()),
         }
+    }
+
+    fn run(&self, words: &[&str]) -> Result<Vec<String>, String> {
+        let mut command = match words[0] {
+            "meridian" => meridian(self.folder.path()),
+            other => Command::new(other),
+        };
+        let command = command.args(&words[1..]).current_dir(self.folder.path());
+        let output = command
+            .env_remove("SUDO_USER")
+            .env("USER", "alice")
+            .output()
+            .map_err(|error| error.to_string())?;
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        Ok(text.lines().map(str::to_owned).collect())
     }
 
     /// Runs a command that goes on.
@@ -199,9 +209,13 @@ impl Clone {
 
     /// As a person does, who asks again: health takes its time.
     fn dig_until(&self, arguments: &[&str], shown: &[String]) -> Result<(), String> {
+        self.until(|| self.dig(arguments), shown)
+    }
+
+    fn until(&self, look: impl Fn() -> Result<Vec<String>, String>, shown: &[String]) -> Result<(), String> {
         let start = Instant::now();
         loop {
-            let result = same(&self.dig(arguments)?, shown);
+            let result = same(&look()?, shown);
             if result.is_ok() || start.elapsed() > PATIENCE {
                 return result;
             }
@@ -280,7 +294,38 @@ fn split(text: &str) -> Vec<String> {
 
 fn same(came: &[String], shown: &[String]) -> Result<(), String> {
     let trimmed = |lines: &[String]| lines.join("\n").trim_end().to_owned();
-    if trimmed(came) == trimmed(shown) { Ok(()) } else { Err(trimmed(came)) }
+    if without_now(&trimmed(came)) == without_now(&trimmed(shown)) { Ok(()) } else { Err(trimmed(came)) }
+}
+
+/// The same of any time and any user.
+fn without_now(text: &str) -> String {
+    const TIME: &str = "dddd-dd-dd dd:dd:dd";
+    let mut out = String::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let is_time = rest.len() >= TIME.len()
+            && rest.bytes().zip(TIME.bytes()).all(|(octet, form)| match form {
+                b'd' => octet.is_ascii_digit(),
+                form => octet == form,
+            });
+        let length = match rest.strip_prefix("uid ") {
+            _ if is_time => TIME.len(),
+            Some(number) => 4 + number.bytes().take_while(u8::is_ascii_digit).count(),
+            None => 0,
+        };
+        match length {
+            0 => {
+                let next = rest.chars().next().map_or(1, char::len_utf8);
+                out.push_str(&rest[..next]);
+                rest = &rest[next..];
+            }
+            length => {
+                out.push_str("(now)");
+                rest = &rest[length..];
+            }
+        }
+    }
+    out
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -31,6 +31,7 @@ const MAGIC: &[u8] = b"meridian tables\n";
 pub struct Store {
     path: Option<PathBuf>,
     is_distrusted: bool,
+    is_read_only: bool,
 }
 
 /// What tables are made of. Others of any of these are other tables.
@@ -82,7 +83,13 @@ impl Store {
     /// In a state folder; without one nothing is kept.
     #[must_use]
     pub fn new(state: Option<&Path>) -> Store {
-        Store { path: state.map(|folder| folder.join(FILE)), is_distrusted: false }
+        Store { path: state.map(|folder| folder.join(FILE)), ..Store::default() }
+    }
+
+    /// Another's, who keeps tables there.
+    #[must_use]
+    pub fn read_only(self) -> Store {
+        Store { is_read_only: true, ..self }
     }
 
     /// From here on nothing is taken from the file.
@@ -106,7 +113,9 @@ impl Store {
 
     /// Keeps tables for the next start; `digests` are of the databases' octets.
     pub fn write(&self, inputs: Inputs, digests: Vec<u64>, about: &[About], catchments: &Arc<Catchments>) {
-        let Some(path) = self.path.as_deref().filter(|_| inputs.tell_apart()) else { return };
+        let Some(path) = self.path.as_deref().filter(|_| inputs.tell_apart() && !self.is_read_only) else {
+            return;
+        };
         let (about, catchments) = (about.to_vec(), Arc::clone(catchments));
         let stored = Stored { inputs, digests, about, catchments };
         match write(path, &stored) {

@@ -53,7 +53,8 @@ pub struct Live<'a> {
 #[must_use]
 pub fn names(most: f64, old: &Zone, new: &Zone) -> Option<String> {
     // A zone that has grown may have lost its names all the same.
-    let (lost, all) = (old.names_missing_in(new), old.name_count());
+    let lost = old.nodes_in(new).iter().filter(|node| node.is_none()).count();
+    let all = old.name_count();
     (lost as f64 > all as f64 * most).then(|| format!("{lost} of {all} names are gone"))
 }
 

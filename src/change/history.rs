@@ -117,6 +117,14 @@ pub struct History {
     bounds: Bounds,
 }
 
+impl Database {
+    /// Whether the file is what it was.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|metadata| Stamp::of(&metadata) == self.stamp)
+    }
+}
+
 impl Entry {
     /// Now, in seconds since 1970.
     #[must_use]

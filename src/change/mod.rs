@@ -1,6 +1,7 @@
 //! What a change does, before it is live and after.
 //!
 //! ```text
+//!   diff      what would be answered differently
 //!   gates     what is about to be served, held against what is: a step that is too large waits for an operator's word
 //!   history   every snapshot that went live, as the texts that it was made of; so there is a way back
 //!   content   texts by what they say: what history keeps, and how two folders are told apart
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod checkout;
 pub mod content;
+pub mod diff;
 pub mod gates;
 pub mod history;
 

@@ -134,7 +134,7 @@ fn told(entry: &Entry) -> String {
 }
 
 /// In UTC.
-fn time(seconds: u64) -> String {
+pub(super) fn time(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     time.map_or_else(|| "-".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }

@@ -19,6 +19,7 @@ mod ask;
 mod check;
 mod coverage;
 mod demo_sites;
+mod diff;
 mod explain;
 mod history;
 mod import;
@@ -41,6 +42,7 @@ enum Command {
     Serve(serve::Serve),
     Check(check::Check),
     Explain(explain::Explain),
+    Diff(diff::Diff),
     Map(map::MapCommand),
     Simulate(simulate::Simulate),
     Import(import::Import),
@@ -104,6 +106,7 @@ pub fn run() -> ExitCode {
         Command::Serve(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
+        Command::Diff(command) => command.run(),
         Command::Map(command) => command.run(),
         Command::Simulate(command) => command.run(),
         Command::Import(command) => command.run(),

@@ -142,9 +142,9 @@ impl Zone {
         self.apex_labels
     }
 
-    /// How many of them another version of the zone does not have.
+    /// By node of this zone the node of the same name in another version of it, if that has one.
     #[must_use]
-    pub fn names_missing_in(&self, other: &Zone) -> usize {
+    pub fn nodes_in(&self, other: &Zone) -> Vec<Option<NodeId>> {
         // A node comes after its parent.
         let mut there = vec![Some(TOP); self.names.len()];
         for node in 1..self.names.len() {
@@ -152,7 +152,20 @@ impl Zone {
             there[node] =
                 parent.and_then(|parent| other.names.child(parent, self.names.label(node as NodeId)));
         }
-        there.iter().filter(|node| node.is_none()).count()
+        there
+    }
+
+    /// The name of a node, in lower case.
+    #[must_use]
+    pub fn owner(&self, node: NodeId) -> Name {
+        let labels: Vec<&[u8]> = self
+            .names
+            .upwards(node)
+            .take_while(|node| *node != TOP)
+            .map(|node| self.names.label(node))
+            .collect();
+        // What was compiled is short enough.
+        labels.into_iter().rev().fold(self.apex.clone(), |name, label| name.child(label).unwrap_or(name))
     }
 
     /// Walks down from the apex towards a name that is at or below it (RFC 1034 4.3.2 step 3).
