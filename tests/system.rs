@@ -29,6 +29,8 @@ mod operate;
 mod packet;
 #[path = "system/packets.rs"]
 mod packets;
+#[path = "system/preview.rs"]
+mod preview;
 #[path = "system/proxy.rs"]
 mod proxy;
 #[path = "support/question.rs"]

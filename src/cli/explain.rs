@@ -131,7 +131,7 @@ impl Explain {
             let status = told.map_err(|error| {
                 (format!("{}: {error}; is a server running?\n", config.control.display()), ExitCode::from(5))
             })?;
-            publish_as(&board, &status);
+            control::publish_as(&board, &status);
         }
         self.take_down(&snapshot, &board).map_err(wrong_usage)?;
 
@@ -347,32 +347,6 @@ impl Explanation {
         ];
         let known: Vec<String> = parts.into_iter().flatten().collect();
         if known.is_empty() { "-".to_owned() } else { known.join(", ") }
-    }
-}
-
-/// Verdicts and shares of the running server, by the names of what they are of: what it does not have stays as it is.
-fn publish_as(board: &Board, status: &Value) {
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let layout = board.layout();
-    for service in list(&status["services"]) {
-        let Some(slots) = layout.services.iter().find(|slots| service["name"] == *slots.name) else {
-            continue;
-        };
-        for site in list(&service["sites"]) {
-            let sites = layout.sites(slots).iter().zip(&slots.targets).enumerate();
-            for (index, (_, targets)) in sites.filter(|(_, (known, _))| site["site"] == *known.site) {
-                for slot in targets.clone() {
-                    let address = layout.targets[slot as usize].address.to_string();
-                    if let Some(verdict) = site["verdicts"][&address].as_str().and_then(Verdict::from_name) {
-                        board.set_verdict(slot, verdict);
-                    }
-                }
-                if let Some(share) = site["share"].as_f64() {
-                    let share = Share((share * f64::from(Share::FULL.0)).round() as u16);
-                    board.set_share(slots.first_share + index as u32, share);
-                }
-            }
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `meridian serve`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -32,6 +33,10 @@ pub(super) struct Serve {
     /// Do without the sandbox: read whatever the user may read.
     #[arg(long)]
     no_sandbox: bool,
+    /// Answer from this folder of zones instead, on addresses of its own, with the verdicts of the server that runs: no checks, no
+    /// control socket, nothing is kept. At 127.0.0.1:5301 unless --listen says where.
+    #[arg(long, value_name = "DIR", conflicts_with = "strict")]
+    preview: Option<PathBuf>,
     /// Take the place of the server that is at the other end of standard input.
     #[arg(long, hide = true)]
     takes_over: bool,
@@ -62,6 +67,12 @@ impl Serve {
                 return code;
             }
         };
+        if let Some(folder) = self.preview {
+            return match daemon::preview::serve(config, folder, &self.listen) {
+                Ok(never) => match never {},
+                Err(reason) => fail(&reason),
+            };
+        }
         if !self.listen.is_empty() {
             config.listen = self.listen.into_iter().map(Listener::plain).collect();
         }

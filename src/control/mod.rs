@@ -25,9 +25,11 @@ use crate::reload::Outcome;
 
 mod command;
 mod status;
+mod verdicts;
 
 pub use command::{Command, Word};
 pub use status::{Status, event_as_json, state_of, status_reply};
+pub use verdicts::publish_as;
 
 /// Of one command.
 const LONGEST_LINE: u64 = 64 << 10;

@@ -55,6 +55,7 @@ use crate::snapshot::Snapshot;
 mod encrypted;
 pub mod handover;
 mod history;
+pub mod preview;
 mod published;
 mod sandbox;
 mod servers;

@@ -2,8 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::catchment::ServiceIndex;
 use crate::health::board::{Board, Layout, Share, Verdict};
+use crate::nameserver::client::Position;
 use crate::nameserver::{Outcome, Request, Responded, Transport, Worker, respond};
+use crate::site::compile::SiteRecord;
 use crate::snapshot::Snapshot;
 use crate::wire::message::{Message, query, rcode_name};
 use crate::wire::rdata;
@@ -44,7 +47,10 @@ pub fn failure(expectation: &Expectation, snapshot: &Snapshot, layout: &Layout) 
         && got_site != Some(wanted)
     {
         let got = got_site.map_or_else(|| got_rcode.clone(), |site| format!("site {site}"));
-        return Some(format!("{name}: site {wanted} is expected, {got} answers"));
+        let order = responded.steered.map_or_else(String::new, |steered| {
+            format!(" (in order: {})", order_of(snapshot, &board, steered.service, expectation.from.ip()))
+        });
+        return Some(format!("{name}: site {wanted} is expected, {got} answers{order}"));
     }
     if let Some(wanted) = &wanted.data {
         let (mut wanted, mut got) = (wanted.clone(), got_data.clone());
@@ -68,6 +74,22 @@ pub fn failure(expectation: &Expectation, snapshot: &Snapshot, layout: &Layout) 
         return Some(format!("{name}: scope /{wanted} is expected, {got} comes"));
     }
     None
+}
+
+/// A client's sites, best first, and those that are not well.
+fn order_of(snapshot: &Snapshot, board: &Board, service: ServiceIndex, client: IpAddr) -> String {
+    let compiled = snapshot.service(service);
+    let position = Position::of(client, snapshot.catchments(), service);
+    let ranking = snapshot.catchments().ranking(service, position.ranking);
+    let rest = ranking.rest.iter().filter(|site| !ranking.exact.contains(site));
+    let told = ranking.exact.iter().chain(rest).map(|&site| {
+        let name = &board.layout().shares[compiled.sites[usize::from(site)].share as usize].site;
+        let is_down = |address: &SiteRecord| !board.verdict(address.verdict).is_served();
+        let addresses = compiled.addresses(site);
+        let is_out = !addresses.is_empty() && addresses.iter().all(is_down);
+        format!("{name}{}", if is_out { " down" } else { "" })
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 /// Asks a snapshot, as a resolver at `source` would over TCP.
