@@ -13,6 +13,8 @@ mod clients;
 mod counts;
 #[path = "support/geo.rs"]
 mod geo;
+#[path = "support/heir.rs"]
+mod heir;
 #[path = "encrypted/https.rs"]
 mod https;
 #[path = "encrypted/passed.rs"]
@@ -21,6 +23,8 @@ mod passed;
 mod question;
 #[path = "encrypted/quic.rs"]
 mod quic;
+#[path = "encrypted/replaced.rs"]
+mod replaced;
 #[path = "support/server.rs"]
 mod server;
 #[path = "support/sockets.rs"]

@@ -17,11 +17,14 @@ use meridian::wire::{Name, Rtype, message::query};
 use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid};
 
+#[path = "support/heir.rs"]
+mod heir;
 #[path = "support/server.rs"]
 mod server;
 #[path = "support/sockets.rs"]
 mod sockets;
 
+use heir::replace;
 use server::{
     ANSWER_TIME, Home, PATIENCE, Process, Server, ask_tcp, ask_udp, in_words, tcp_client, udp_client,
 };
@@ -466,6 +469,65 @@ fn root_is_given_up_once_sockets_are_bound() {
     process.signal(Signal::SIGTERM);
     assert!(process.wait().success());
     assert!(!socket.exists());
+}
+
+/// Whoever takes the place of a server that gave up root never was root: ports and all that it needs are handed over.
+#[test]
+fn who_gave_up_root_is_replaced_by_one_of_the_same_user_at_the_same_ports() {
+    if !geteuid().is_root() {
+        println!("skipped: only root can stop being root");
+        return;
+    }
+    let Ok(Some(nobody)) = User::from_name("nobody") else {
+        println!("skipped: there is no user nobody");
+        return;
+    };
+    let home = home();
+    fs::set_permissions(home.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = home.path("meridian");
+    fs::copy(env!("CARGO_BIN_EXE_meridian"), &program).unwrap();
+    let free = (600..1024).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    let [port, for_metrics] = free.take(2).collect::<Vec<u16>>()[..] else { panic!("no free ports") };
+    home.write(
+        "meridian.yaml",
+        format!(
+            "listen: \"127.0.0.1:{port}\"\nworkers: 2\nuser: nobody\nmetrics: 127.0.0.1:{for_metrics}\n\
+             query_log: {{ file: log/q.log, sample: 1/1 }}\n"
+        ),
+    );
+    let mut command = Command::new(&program);
+    command.args(SERVE).current_dir(home.path(".")).env("NO_COLOR", "1");
+    let mut server = Server::of(Process::spawn(command), home);
+    let first = u64::from(server.process.pid());
+
+    let heir = replace(&server);
+    assert_ne!(heir.0, first);
+    assert_eq!(server.process.wait_for_exit().code(), Some(0));
+    let status = fs::read_to_string(format!("/proc/{}/status", heir.0)).unwrap();
+    let uid = nobody.uid.as_raw();
+    assert!(status.contains(&format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n")), "{status}");
+    assert!(status.contains("CapEff:\t0000000000000000\n"), "{status}");
+    assert!(!server.process.lines().iter().any(|line| line.contains("of no effect")));
+
+    // It works on: answers, reloads, tells, writes, and can be replaced itself.
+    expect_answer(server.at, "192.0.2.1");
+    server.home.save("zones/example.com.yaml", zone("192.0.2.2"));
+    server.tell(&["reload"]).expect(0);
+    expect_answer(server.at, "192.0.2.2");
+    server.wait_for_status("with a line", |status| status["query_log"]["written"].as_u64() > Some(0));
+    let mut stream = tcp_client(([127, 0, 0, 1], for_metrics).into());
+    stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    assert!(page.contains("\nmeridian_build_info"), "{page}");
+    for file in ["run/serials", "run/meridian.sock", "log/q.log"] {
+        assert_eq!(fs::metadata(server.home.path(file)).unwrap().uid(), uid, "{file}");
+    }
+    let last = replace(&server);
+    heir.wait_for_exit();
+    expect_answer(server.at, "192.0.2.2");
+    last.stop();
+    assert!(!server.home.path("run/meridian.sock").exists());
 }
 
 #[test]

@@ -17,6 +17,8 @@ mod geo;
 mod history;
 #[path = "system/last_good.rs"]
 mod last_good;
+#[path = "support/heir.rs"]
+mod heir;
 #[path = "system/noise.rs"]
 mod noise;
 #[path = "system/observe.rs"]

@@ -9,58 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
-use crate::server::{ANSWER_TIME, PATIENCE, Process, Server, framed, read_framed, tcp_client};
+use crate::heir::{Heir, replace};
+use crate::server::{ANSWER_TIME, Process, Server, framed, read_framed, tcp_client};
 use crate::world::{self, SYDNEY, answer_from};
-
-/// A server that nobody waits for: its parent has ended. Killed when dropped.
-struct Heir(u64);
-
-impl Heir {
-    #[track_caller]
-    fn of(server: &Server) -> Heir {
-        Heir(server.status()["pid"].as_u64().expect("a number"))
-    }
-
-    fn signal(&self, signal: Signal) {
-        let _ = kill(Pid::from_raw(self.0 as i32), signal);
-    }
-
-    fn is_there(&self) -> bool {
-        // What has ended and was not waited for yet is there all the same.
-        fs::read_to_string(format!("/proc/{}/stat", self.0)).is_ok_and(|stat| !stat.contains(") Z "))
-    }
-
-    #[track_caller]
-    fn stop(self) {
-        self.signal(Signal::SIGTERM);
-        self.wait_for_exit();
-    }
-
-    #[track_caller]
-    fn wait_for_exit(&self) {
-        let end = Instant::now() + PATIENCE;
-        while self.is_there() {
-            assert!(Instant::now() < end, "it does not end");
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Heir {
-    fn drop(&mut self) {
-        self.signal(Signal::SIGKILL);
-    }
-}
-
-/// Replaces it, and gives the new one.
-#[track_caller]
-fn replace(server: &Server) -> Heir {
-    server.tell(&["replace"]).expect(0);
-    Heir::of(server)
-}
 
 /// Asks at a steady rate until told to stop; how many were asked, and how many of these had no answer.
 fn ask_steadily(at: SocketAddr, query: &[u8], stop: &AtomicBool) -> (usize, usize) {

@@ -126,6 +126,9 @@ pub fn serve(
             }
             for (endpoint, accepting) in open.iter_mut().filter_map(Option::take) {
                 accepting.abort();
+                // Who comes from here on is for whoever reads the socket next: told nothing, a client sends its first packet once
+                // more. Refused, it would give up.
+                endpoint.set_server_config(None);
                 endpoint.close(DOQ_NO_ERROR, b"");
                 let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
             }
