@@ -190,6 +190,17 @@ impl Snapshot {
         &self.services
     }
 
+    /// The longest TTL that answers of a service have, under any of its names; `otherwise` where a name does not say. In seconds.
+    /// None where no name is steered by it.
+    #[must_use]
+    pub fn longest_ttl(&self, index: ServiceIndex, otherwise: u32) -> Option<u32> {
+        let owners = self.zones.iter().flat_map(|published| {
+            let owners = published.zone.as_ref().map(|zone| zone.steered_owners()).unwrap_or_default();
+            owners.iter().filter(move |owner| published.services[usize::from(owner.service)] == index)
+        });
+        owners.map(|owner| owner.ttl.unwrap_or(otherwise)).max()
+    }
+
     /// The compiled tables of all services.
     #[inline]
     #[must_use]

@@ -1,21 +1,26 @@
 //! `meridian check`.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
+use std::{fmt, fs};
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::Places;
+use crate::catchment::ServiceIndex;
 use crate::config::{self, Config, DEFAULT_PATH, Listener};
 use crate::control::findings_as_json;
 use crate::finding::{Findings, Source};
 use crate::reload::Reloader;
+use crate::snapshot::Snapshot;
 use crate::transport::encrypted::certificate;
 use crate::yaml;
 
-/// Tell everything that is wrong with zones, sites, geo databases and certificates, and run the zones' expectations.
+/// Tell everything that is wrong with zones, sites, geo databases and certificates, run the zones' expectations, and tell of
+/// each service how long it sends clients to a site that has died.
 ///
 /// Exit 0: valid; 1: not.
 #[derive(Debug, Args)]
@@ -39,12 +44,14 @@ impl Check {
         let mut findings = Findings::new();
         check_certificates(&config.listen, &mut findings);
         let mut reloader = Reloader::of(&config, false);
-        findings.extend(reloader.reload(false).findings);
+        let reload = reloader.reload(false);
+        let promises = reload.snapshot.map_or_else(Vec::new, |(snapshot, _)| promises(&reloader, &snapshot));
+        findings.extend(reload.findings);
         let findings = match &only {
             Some(path) => findings.only(|finding| is_same_file(&finding.path, path)),
             None => findings,
         };
-        self.print(&findings, &reloader);
+        self.print(&findings, &reloader, &promises);
         if findings.has_errors() { ExitCode::from(1) } else { ExitCode::SUCCESS }
     }
 
@@ -86,9 +93,13 @@ impl Check {
         Ok((config, Some(path)))
     }
 
-    fn print(&self, findings: &Findings, reloader: &Reloader) {
+    fn print(&self, findings: &Findings, reloader: &Reloader, promises: &[Promise]) {
         if self.json {
-            super::print(&format!("{}\n", findings_as_json(findings)));
+            let services: Vec<Value> = promises.iter().map(Promise::to_json).collect();
+            super::print(&format!(
+                "{}\n",
+                json!({ "findings": findings_as_json(findings), "services": services })
+            ));
             return;
         }
         let mut text = findings.to_string();
@@ -97,8 +108,52 @@ impl Check {
             let names: usize = zones.iter().map(|zone| zone.names).sum();
             let services = reloader.services().len();
             text.push_str(&format!("good: {} zones, {names} names, {services} services\n", zones.len()));
+            text.extend(promises.iter().map(ToString::to_string));
         }
         super::print(&text);
+    }
+}
+
+/// How long a service sends clients to a site that has died, at most.
+struct Promise {
+    service: String,
+    /// Until it is told, and until its last client has left; none where nobody looks.
+    failover: Option<(Duration, Duration)>,
+}
+
+/// Of each service that a name uses.
+fn promises(reloader: &Reloader, snapshot: &Snapshot) -> Vec<Promise> {
+    let services = reloader.services().iter().enumerate();
+    services
+        .map(|(index, service)| {
+            let of_service = *service.ttl.end();
+            let longest_ttl = snapshot.longest_ttl(index as ServiceIndex, of_service).unwrap_or(of_service);
+            let failover = service.detection().zip(service.last_client(longest_ttl));
+            Promise { service: service.name.clone(), failover }
+        })
+        .collect()
+}
+
+impl Promise {
+    fn to_json(&self) -> Value {
+        json!({
+            "service": self.service,
+            "detection_seconds": self.failover.map(|(detection, _)| detection.as_secs_f64()),
+            "last_client_seconds": self.failover.map(|(_, last_client)| last_client.as_secs_f64()),
+        })
+    }
+}
+
+impl fmt::Display for Promise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let service = &self.service;
+        match self.failover {
+            None => writeln!(f, "{service}: nobody checks its sites, a dead one stays"),
+            Some((detection, last_client)) => writeln!(
+                f,
+                "{service}: a dead site is told within {detection:?}, its last client has left after {last_client:?}"
+            ),
+        }
     }
 }
 

@@ -65,10 +65,8 @@ struct Explanation {
     chosen: Option<String>,
     scope: Option<u8>,
     ttl: Option<u32>,
-    /// How long it takes to tell that a site is dead.
-    detection: Option<Duration>,
-    /// The longest that the service's own TTL may be.
-    longest_ttl: u32,
+    /// How long it takes at most until a dead site is told, and until its last client has left.
+    failover: Option<(Duration, Duration)>,
     response: Message,
     /// What is wrong with the files.
     findings: Findings,
@@ -192,8 +190,7 @@ impl Explanation {
             chosen: None,
             scope: None,
             ttl: None,
-            detection: None,
-            longest_ttl: 0,
+            failover: None,
             response: Message::default(),
             findings: Findings::new(),
         }
@@ -211,8 +208,8 @@ impl Explanation {
         let address = located(from);
         let rule = first_match(service, &self.place, |subnet| subnet.contains(address));
         self.service = Some(service.name.clone());
-        self.detection = service.detection();
-        self.longest_ttl = *service.ttl.end();
+        let longest_ttl = self.ttl.unwrap_or(0).max(*service.ttl.end());
+        self.failover = service.detection().zip(service.last_client(longest_ttl));
         self.rule = rule.map(|rule| (rule + 1, service.rules[rule].at.to_string()));
         let site_name = |site: u16| service.sites[usize::from(site)].name.clone();
         self.chosen = responded.steered.and_then(Steered::site).map(site_name);
@@ -281,7 +278,8 @@ impl Explanation {
             "chosen": self.chosen,
             "scope": self.scope,
             "ttl": self.ttl,
-            "detection_seconds": self.detection.map(|detection| detection.as_secs_f64()),
+            "detection_seconds": self.failover.map(|(detection, _)| detection.as_secs_f64()),
+            "last_client_seconds": self.failover.map(|(_, last_client)| last_client.as_secs_f64()),
             "response": self.response.print(),
             "findings": findings_as_json(&self.findings),
         })
@@ -327,9 +325,7 @@ impl Explanation {
         }
         if let Some(ttl) = self.ttl {
             writeln!(out, "ttl       {ttl}")?;
-            if let Some(detection) = self.detection {
-                // Never less: a resolver that asked just before the verdict keeps the answer for all of its time.
-                let last = detection + Duration::from_secs(u64::from(ttl.max(self.longest_ttl)));
+            if let Some((detection, last)) = self.failover {
                 writeln!(out, "failover  {detection:?} to tell, the last client after {last:?}")?;
             }
         }

@@ -122,6 +122,13 @@ impl Service {
         times.sort_unstable();
         times.get(self.checks.len().checked_sub(usize::from(self.need))?).copied()
     }
+
+    /// The longest that it takes until nobody goes to an address that died: [`detection`](Service::detection), and all of the
+    /// TTL for a resolver that asked just before. `longest_ttl` is in seconds. None where nothing is checked.
+    #[must_use]
+    pub fn last_client(&self, longest_ttl: u32) -> Option<Duration> {
+        Some(self.detection()? + Duration::from_secs(longest_ttl.into()))
+    }
 }
 
 /// What keeps checks from taking too many sites of a service away (meaning 9).

@@ -237,6 +237,12 @@ impl Zone {
         }
     }
 
+    /// All of its steered names.
+    #[must_use]
+    pub fn steered_owners(&self) -> &[SteeredOwner] {
+        &self.steered
+    }
+
     /// The SOA, for the authority section of negative answers.
     #[must_use]
     pub fn soa(&self) -> &Rrset {

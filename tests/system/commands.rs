@@ -21,7 +21,11 @@ fn words(value: &Value) -> &str {
 #[test]
 fn check_calls_the_shipped_sample_good() {
     let ran = Home::of_sample().run(&["check"]).expect(0);
-    assert_eq!(ran.stdout, "good: 2 zones, 18 names, 2 services\n");
+    let told = "good: 2 zones, 18 names, 2 services
+web: nobody checks its sites, a dead one stays
+demo: a dead site is told within 2.5s, its last client has left after 7.5s
+";
+    assert_eq!(ran.stdout, told);
     assert_eq!(ran.stderr, "");
 }
 
@@ -44,7 +48,7 @@ fn check_tells_every_mistake_with_its_place_and_exits_with_1() {
 
     // One file's findings alone; for programs.
     let ran = home.run(&["check", "zones/example.org.zone", "--json"]).expect(1).json();
-    let findings = ran.as_array().expect("a list");
+    let findings = ran["findings"].as_array().expect("a list");
     assert!(!findings.is_empty());
     for finding in findings {
         assert_eq!(finding["file"], "zones/example.org.zone");
@@ -52,6 +56,37 @@ fn check_tells_every_mistake_with_its_place_and_exits_with_1() {
         assert_eq!((&finding["line"], &finding["column"]), (&json!(5), &json!(3)));
     }
     home.run(&["check", "zones/sites.yaml"]).expect(0);
+}
+
+/// From death to the last client: what the checks take, and the longest TTL that any name gives out.
+#[test]
+fn check_tells_the_worst_case_of_each_service() {
+    let home = Home::of_sample();
+    let promise = |home: &Home| {
+        let told = home.run(&["check", "--json"]).expect(0).json();
+        let services = told["services"].as_array().expect("a list").clone();
+        let of_demo = services.into_iter().find(|service| service["service"] == "demo").expect("it is used");
+        (of_demo["detection_seconds"].clone(), of_demo["last_client_seconds"].clone())
+    };
+    assert_eq!(promise(&home), (json!(2.5), json!(7.5)));
+    // Of a range the upper bound, whatever is given out now.
+    home.replace("zones/sites.yaml", "    ttl: 5\n", "    ttl: 5..120\n");
+    assert_eq!(promise(&home), (json!(2.5), json!(122.5)));
+    // A name may have a TTL of its own, and the longest counts.
+    let zone = home.read("zones/example.com.yaml");
+    home.save(
+        "zones/example.com.yaml",
+        zone.replace("records:\n", "records:\n  slow: { service: demo, ttl: 200 }\n"),
+    );
+    assert_eq!(promise(&home), (json!(2.5), json!(202.5)));
+    // Nobody looks: nobody knows.
+    home.replace("zones/sites.yaml", "    checks:\n", "    checks: []\n");
+    home.replace(
+        "zones/sites.yaml",
+        "      - { http: { path: / }, port: 8080, every: 1s, timeout: 500ms, fall: 2, rise: 2 }\n",
+        "",
+    );
+    assert_eq!(promise(&home), (Value::Null, Value::Null));
 }
 
 #[test]
