@@ -39,6 +39,7 @@ pub mod draw;
 pub mod finding;
 pub mod geo;
 pub mod health;
+pub mod lint;
 pub mod nameserver;
 pub mod observe;
 mod parallel;

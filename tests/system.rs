@@ -13,12 +13,12 @@ mod failover;
 mod gates;
 #[path = "support/geo.rs"]
 mod geo;
+#[path = "support/heir.rs"]
+mod heir;
 #[path = "system/history.rs"]
 mod history;
 #[path = "system/last_good.rs"]
 mod last_good;
-#[path = "support/heir.rs"]
-mod heir;
 #[path = "system/noise.rs"]
 mod noise;
 #[path = "system/observe.rs"]

@@ -1,6 +1,7 @@
 //! `meridian check`.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use crate::catchment::ServiceIndex;
 use crate::config::{self, Config, DEFAULT_PATH, Listener};
 use crate::control::findings_as_json;
 use crate::finding::{Findings, Source};
+use crate::health::board::Board;
+use crate::lint::{delegation, lint};
 use crate::reload::Reloader;
 use crate::snapshot::Snapshot;
 use crate::transport::encrypted::certificate;
@@ -28,6 +31,9 @@ use crate::yaml;
 pub(super) struct Check {
     /// A folder of zones, one file in it, or a configuration; default: the folder that would be served.
     path: Option<PathBuf>,
+    /// Ask this server of the parent zone how the zones are delegated; may be given several times.
+    #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = parse_server)]
+    delegation: Vec<SocketAddr>,
     #[command(flatten)]
     places: Places,
     /// For programs.
@@ -44,9 +50,17 @@ impl Check {
         let mut findings = Findings::new();
         check_certificates(&config.listen, &mut findings);
         let mut reloader = Reloader::of(&config, false);
+        reloader.keep_databases();
         let reload = reloader.reload(false);
-        let promises = reload.snapshot.map_or_else(Vec::new, |(snapshot, _)| promises(&reloader, &snapshot));
+        let databases = reloader.take_databases().unwrap_or_default();
+        let promises =
+            reload.snapshot.as_ref().map_or_else(Vec::new, |(snapshot, _)| promises(&reloader, snapshot));
+        let delegations = reload.snapshot.map_or_else(Findings::new, |(snapshot, layout)| {
+            delegation::look(&self.delegation, &reloader.answering(), &snapshot, &Board::new(layout))
+        });
         findings.extend(reload.findings);
+        findings.extend(delegations);
+        findings.extend(lint(reloader.services(), &reloader.answering(), &databases));
         let findings = match &only {
             Some(path) => findings.only(|finding| is_same_file(&finding.path, path)),
             None => findings,
@@ -155,6 +169,13 @@ impl fmt::Display for Promise {
             ),
         }
     }
+}
+
+/// An address, at port 53 unless it says another.
+fn parse_server(text: &str) -> Result<SocketAddr, String> {
+    let of_address = |text: &str| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
+    let parsed = text.parse().or_else(|_| of_address(text));
+    parsed.map_err(|_| "an address is expected, such as 192.0.2.1 or [2001:db8::1]:53".to_owned())
 }
 
 /// Reads those of all listeners as the server does at its start.

@@ -1,7 +1,7 @@
 //! What `map` and `simulate` share: the service that is asked about, boards, how figures are written.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::coverage::summary::{Distances, Group, Shares};
 use crate::coverage::{Side, View};
 use crate::draw::map::{Elsewhere, Mark};
 use crate::draw::{Picture, png, svg};
-use crate::finding::{Severity, did_you_mean};
+use crate::finding::{Findings, Severity, did_you_mean};
 use crate::geo::{Coordinates, Databases};
 use crate::health::board::{Board, Layout, Share};
 use crate::nameserver::{Given, NoSite};
@@ -46,7 +46,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn open(places: &Places, service: &str, rtype: Option<&str>) -> Result<World, Failure> {
         let config = places.config().map_err(|code| (String::new(), code))?;
-        let mut reloader = Reloader::of(&config, false);
+        // Of a server that runs here the tables are at hand, and the databases need be walked only once.
+        let mut reloader = Reloader::to_compare(&config);
         reloader.keep_databases();
         let reload = reloader.reload(false);
         let Some((snapshot, layout)) = reload.snapshot else {
@@ -75,7 +76,10 @@ impl World {
         let Some(rtype) = compiled.find_type(type_name) else {
             return Err(wrong_usage(format!("no site of \"{}\" has the type {type_name}", service.name)));
         };
-        let databases = reloader.take_databases().unwrap_or_default();
+        let databases = reloader.take_databases().unwrap_or_else(|| {
+            let paths: Vec<PathBuf> = reloader.databases().iter().map(|(path, _)| path.clone()).collect();
+            Databases::open(&paths, &mut Findings::new())
+        });
         Ok(World { snapshot, layout, databases, service, index, rtype, type_name })
     }
 

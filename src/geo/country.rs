@@ -49,6 +49,11 @@ impl Country {
         country.row().map(|_| country)
     }
 
+    /// All of them, in order of their codes.
+    pub fn all() -> impl Iterator<Item = Country> {
+        COUNTRIES.iter().map(|(country, ..)| *country)
+    }
+
     /// All codes, in order.
     pub fn codes() -> impl Iterator<Item = String> {
         COUNTRIES.iter().map(|(country, ..)| country.to_string())

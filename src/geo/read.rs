@@ -3,7 +3,7 @@
 //! Never mapped into memory: whoever truncates a mapped file kills the process that reads it. A damaged file
 //! is refused, in bounded time: it may claim 2^128 networks in a few hundred octets (see `tree`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -158,6 +158,12 @@ impl Databases {
             nodes: file.reader.metadata().node_count,
         };
         self.files.iter().map(about).collect()
+    }
+
+    /// Countries in which a network is known, as far as networks were walked.
+    #[must_use]
+    pub fn countries(&self) -> BTreeSet<Country> {
+        self.lock().places.iter().filter_map(|place| place.country).collect()
     }
 
     /// Of the octets of each file, to tell whether one is still the same.

@@ -17,6 +17,8 @@ use crate::zone::Zone;
 pub struct Answering {
     /// Its name.
     pub name: Name,
+    /// Where it stands.
+    pub path: PathBuf,
     /// None for one that is broken.
     pub zone: Option<Arc<Zone>>,
     /// What its numbers of services stand for.
@@ -31,6 +33,7 @@ impl Reloader {
     pub fn answering(&self) -> Vec<Answering> {
         let answering = |(name, zone): (&Name, &super::ServedZone)| Answering {
             name: name.clone(),
+            path: zone.version.path().to_owned(),
             zone: zone.version.zone.clone(),
             services: zone.version.services.clone(),
             digest: zone.version.digest,
