@@ -13,6 +13,7 @@ use ipnetwork::IpNetwork;
 use meridian::health::board::Board;
 use meridian::nameserver::limit::Limiter;
 use meridian::nameserver::{Request, Transport, Worker, respond};
+use meridian::observe::countries;
 use meridian::observe::query_log::{Sampler, ring};
 use meridian::observe::tally::Tally;
 use meridian::reload::Reloader;
@@ -42,6 +43,8 @@ struct Kind {
     clients: fn(usize) -> Vec<IpAddr>,
     /// Whether the query log takes one of a hundred.
     is_logged: bool,
+    /// Whether one of a hundred is counted by country.
+    is_counted: bool,
     /// Instructions per query that it may take.
     budget: u64,
 }
@@ -56,6 +59,7 @@ fn kinds() -> Vec<Kind> {
         budget,
         changed: 0,
         is_logged: false,
+        is_counted: false,
     };
     vec![
         kind("steered A, client subnet", "www.example.com.", Rtype::A, true, 3_340),
@@ -89,6 +93,11 @@ fn kinds() -> Vec<Kind> {
         Kind {
             is_logged: true,
             ..kind("steered A, subnet, query log of 1/100", "www.example.com.", Rtype::A, true, 3_280)
+        },
+        // A hundredth more than without.
+        Kind {
+            is_counted: true,
+            ..kind("steered A, subnet, countries of 1/100", "www.example.com.", Rtype::A, true, 3_373)
         },
         // An address counts with the blocks around it: those of IPv6 are more, and narrower, so that fewer are left to chance.
         Kind {
@@ -161,6 +170,7 @@ fn answer_all(
     board: &Arc<Board>,
     tally: &Tally,
     mut sampler: Option<&mut Sampler>,
+    mut of_countries: Option<&mut countries::Sampler>,
 ) {
     let mut out = [0; 1232];
     // A million queries a second, so that the rate limiter counts as it does under load.
@@ -172,6 +182,9 @@ fn answer_all(
         if let Some(sampler) = &mut sampler {
             sampler.see(&request, snapshot, board, &outcome);
         }
+        if let Some(of_countries) = &mut of_countries {
+            of_countries.see(&request, &outcome);
+        }
     }
 }
 
@@ -180,6 +193,7 @@ fn play() {
     let tally = Tally::new(1, &snapshot, board.layout());
     let mut worker = Worker::with_limiter(Limiter::new(1 << 16, 1).expect("random numbers"));
     let (mut sampler, _samples) = ring(100, COUNT);
+    let (mut of_countries, _origins) = countries::ring(100, COUNT);
     let mut numbers = world::Numbers::new(5);
     for (index, kind) in kinds().into_iter().enumerate() {
         let queries: Vec<(Vec<u8>, IpAddr)> = (kind.clients)(COUNT)
@@ -199,7 +213,8 @@ fn play() {
             })
             .collect();
         let sampler = kind.is_logged.then_some(&mut sampler);
-        answer_all(&queries, index * COUNT, &mut worker, &snapshot, &board, &tally, sampler);
+        let of_countries = kind.is_counted.then_some(&mut of_countries);
+        answer_all(&queries, index * COUNT, &mut worker, &snapshot, &board, &tally, sampler, of_countries);
     }
 }
 

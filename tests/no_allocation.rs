@@ -7,6 +7,7 @@ use std::sync::Arc;
 use meridian::health::board::{Board, Layout, Share, Verdict};
 use meridian::nameserver::limit::Limiter;
 use meridian::nameserver::{Outcome, Request, Transport, Worker, respond};
+use meridian::observe::countries;
 use meridian::observe::query_log::ring;
 use meridian::observe::tally::Tally;
 use meridian::policy::Policy;
@@ -54,6 +55,7 @@ fn assert_nothing_is_allocated(snapshot: &Snapshot, board: &Arc<Board>, queries:
     let mut worker = Worker::with_limiter(Limiter::new(1 << 10, 1).expect("random numbers"));
     let tally = Tally::new(1, snapshot, board.layout());
     let mut rings = [ring(1, 2 * queries.len()), ring(1, 10)];
+    let mut origins = [countries::ring(1, 2 * queries.len()), countries::ring(1, 10)];
     let mut out = vec![0; 65_535];
     for bytes in queries {
         for transport in [Transport::Udp, Transport::Tcp] {
@@ -66,6 +68,9 @@ fn assert_nothing_is_allocated(snapshot: &Snapshot, board: &Arc<Board>, queries:
                 // Of two rings one is soon full.
                 for (sampler, _) in &mut rings {
                     sampler.see(&request, snapshot, board, &outcome);
+                }
+                for (sampler, _) in &mut origins {
+                    sampler.see(&request, &outcome);
                 }
             });
             assert_eq!(allocated.count_total, 0, "{bytes:02x?} {outcome:?}");

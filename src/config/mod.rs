@@ -53,6 +53,8 @@ pub struct Config {
     pub largest_rrset: usize,
     /// Where the metrics are told over HTTP.
     pub metrics: Vec<SocketAddr>,
+    /// Of one query in so many the country is counted, if any are.
+    pub countries: Option<u32>,
     /// Which queries are written down, if any are.
     pub query_log: Option<QueryLog>,
     /// Addresses beside all sites: when none of them answers, the fault is here.
@@ -82,6 +84,7 @@ impl Default for Config {
             executable: Vec::new(),
             largest_rrset: LONGEST_RRSET,
             metrics: Vec::new(),
+            countries: None,
             query_log: None,
             canaries: Vec::new(),
             gates: Gates::default(),
@@ -91,7 +94,7 @@ impl Default for Config {
     }
 }
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "listen",
     "zones",
     "geodb",
@@ -106,6 +109,7 @@ const KEYS: [&str; 17] = [
     "executable",
     "canaries",
     "metrics",
+    "countries",
     "query_log",
     "gates",
     "history",
@@ -207,6 +211,7 @@ impl Config {
         if let Some(node) = mapping.get("metrics") {
             config.metrics = observe::read_metrics(node, findings);
         }
+        config.countries = mapping.get("countries").and_then(|node| observe::read_sample(node, findings));
         config.query_log =
             mapping.get("query_log").and_then(|node| observe::read_query_log(node, folder, findings));
         if let Some(node) = mapping.get("canaries") {
@@ -296,6 +301,15 @@ mod tests {
                 .contains("an address and a port such as 127.0.0.1:9853 is expected")
         );
         assert!(told("metrcs: 127.0.0.1:9853\n").contains("did you mean \"metrics\"?"));
+    }
+
+    #[test]
+    fn countries_are_counted_of_a_part() {
+        assert_eq!(parse("zones: z\n").0.countries, None);
+        assert_eq!(parse("countries: 1/100\n").0.countries, Some(100));
+        assert!(
+            parse("countries: all\n").1.contains("\"all\" is no part from 1/1 to 1/1000000 such as 1/100")
+        );
     }
 
     #[test]

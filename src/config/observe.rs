@@ -1,4 +1,4 @@
-//! `metrics:` and `query_log:` -> where and how the server tells of itself.
+//! `metrics:`, `countries:` and `query_log:` -> where and how the server tells of itself.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ pub(super) fn read_query_log(node: &Node, folder: &Path, findings: &mut Findings
 }
 
 /// `1/100`.
-fn read_sample(node: &Node, findings: &mut Findings) -> Option<u32> {
+pub(super) fn read_sample(node: &Node, findings: &mut Findings) -> Option<u32> {
     const MOST: u32 = 1_000_000;
     let text = node.text("a part such as 1/100", findings)?;
     let number = text.strip_prefix("1/").and_then(|number| number.parse().ok());

@@ -19,8 +19,8 @@ use crate::health::{self, Held};
 use crate::nameserver::counters::Totals;
 use crate::nameserver::limit::Deed;
 use crate::nameserver::{NoSite, Transport};
-use crate::observe::query_log;
 use crate::observe::tally::OfService;
+use crate::observe::{countries, query_log};
 use crate::policy::rate_limit::Level;
 use crate::reload::{Outcome, ZoneStatus};
 use crate::site::Service;
@@ -62,6 +62,8 @@ pub struct Status<'a> {
     pub answers: Vec<OfService>,
     /// What became of sampled queries, where any are.
     pub query_log: Option<query_log::Counts>,
+    /// Answers by country, where they are counted.
+    pub countries: Option<countries::Totals>,
     /// Messages that cost their own answer.
     pub panics: u64,
     /// What each thread that listens counted besides, by its name.
@@ -176,6 +178,13 @@ pub fn status_reply(status: &Status<'_>) -> Reply {
             "written": counts.written,
             "unwritten": counts.unwritten,
             "lost": counts.lost,
+        })),
+        "answers_by_country": status.countries.as_ref().map(|totals| json!({
+            "sample": totals.every,
+            "countries": totals.countries.iter().map(|(code, count)| (code.clone(), json!(count)))
+                .collect::<serde_json::Map<_, _>>(),
+            "unknown": totals.unknown,
+            "lost": totals.lost,
         })),
         "findings": findings_as_json(status.findings),
     })

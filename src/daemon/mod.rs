@@ -11,6 +11,7 @@
 //!   slow (2 threads) checks; signals, the control socket, metrics and rounds of checks, which send events to main
 //!   history          writes down what was served
 //!   query-log        writes down what workers sampled, each into a ring of its own
+//!   countries        counts by country what workers sampled, likewise; compile-countries makes the table for that
 //!   watchdog         asks the server something, tells systemd that it answered
 //!   replacement      waits for a server that is to take this one's place, or for the one whose place this one takes
 //! ```
@@ -45,6 +46,7 @@ use crate::finding::{Findings, Severity};
 use crate::health::Health;
 use crate::health::board::Layout;
 use crate::health::events::Event as Happened;
+use crate::observe::countries::Countries;
 use crate::observe::process::Process;
 use crate::observe::query_log::Log;
 use crate::observe::{self, metrics};
@@ -659,7 +661,8 @@ impl Main {
         let Some(Next { published, cause, began, outcome, reply }) = self.next.take() else { return Ok(()) };
         let number = published.snapshot.number();
         match std::mem::replace(&mut self.serving, Serving::Failed) {
-            Serving::Now { published: live, servers } => {
+            Serving::Now { published: live, mut servers } => {
+                servers.look_at_databases();
                 self.retired.push(live.swap(Arc::new(published)));
                 self.serving = Serving::Now { published: live, servers };
                 self.manager.reloaded(&self.in_brief());
@@ -669,7 +672,10 @@ impl Main {
                 let (zones, services) =
                     (published.snapshot.zones().len(), published.snapshot.services().len());
                 let published = Arc::new(ArcSwap::from_pointee(published));
-                let servers = listeners.serve(&published, self.config.query_log.as_ref().map(Log::new))?;
+                let query_log = self.config.query_log.as_ref().map(Log::new);
+                let countries = self.config.countries.map(|every| Countries::new(every, &self.config.geodb));
+                let mut servers = listeners.serve(&published, query_log, countries)?;
+                servers.look_at_databases();
                 for address in servers.addresses() {
                     info!("listening on {address}");
                 }
@@ -756,6 +762,7 @@ impl Main {
             databases: self.reloader.about(),
             totals: servers.totals(),
             query_log: servers.query_log(),
+            countries: servers.countries(),
             answers: self.retired.answers(&published),
             panics: servers.panics(),
             transports: servers.transports(),

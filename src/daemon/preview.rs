@@ -48,7 +48,7 @@ pub fn serve(mut config: Config, folder: PathBuf, listen: &[SocketAddr]) -> Resu
     let published =
         preview.read().ok_or_else(|| format!("{}: there is nothing to serve", folder.display()))?;
     let published = Arc::new(ArcSwap::from_pointee(published));
-    let servers: Servers = listeners.serve(&published, None)?;
+    let servers: Servers = listeners.serve(&published, None, None)?;
     for listener in servers.addresses() {
         info!("listening on {listener}");
     }

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::nameserver::counters::{Counters, Totals};
 use crate::nameserver::limit::Limiter;
 use crate::nameserver::{Request, Transport, Worker, respond};
-use crate::observe::query_log::{self, Sampler};
+use crate::observe::{countries, query_log};
 use crate::transport::{self, Responder, Stop, tcp, udp};
 
 /// Sockets that are bound and not read yet: the kernel keeps what comes until there is something to answer from.
@@ -85,6 +85,7 @@ impl Listeners {
         self,
         published: &Arc<ArcSwap<Published>>,
         query_log: Option<query_log::Log>,
+        countries: Option<countries::Countries>,
     ) -> Result<Servers, String> {
         let stop = Arc::new(AtomicBool::new(false));
         let (stop_tcp, stopped) = flag::channel(Stop::No);
@@ -95,6 +96,8 @@ impl Listeners {
             panics: Arc::default(),
             rings: query_log,
             query_log: None,
+            origins: countries,
+            countries: None,
             stop,
             stop_tcp,
             may_read_quic: Arc::default(),
@@ -125,6 +128,8 @@ impl Listeners {
         })?;
         let started = servers.rings.take().map(|log| log.start(super::give_way)).transpose();
         servers.query_log = started.map_err(|error| format!("no thread: {error}"))?;
+        let started = servers.origins.take().map(|countries| countries.start(super::give_way)).transpose();
+        servers.countries = started.map_err(|error| format!("no thread: {error}"))?;
         Ok(servers)
     }
 }
@@ -189,6 +194,9 @@ pub(super) struct Servers {
     /// Until every worker has its own.
     rings: Option<query_log::Log>,
     query_log: Option<query_log::Running>,
+    /// Until every worker has its own.
+    origins: Option<countries::Countries>,
+    countries: Option<countries::Counting>,
     stop: Arc<AtomicBool>,
     stop_tcp: flag::Sender<Stop>,
     /// Not while another process does.
@@ -211,6 +219,7 @@ impl Servers {
             worker,
             published: arc_swap::Cache::new(Arc::clone(published)),
             sampler: self.rings.as_mut().map(query_log::Log::sampler),
+            of_countries: self.origins.as_mut().map(countries::Countries::sampler),
             transport,
             now_ms: 0,
             panics: Arc::clone(&self.panics),
@@ -253,6 +262,18 @@ impl Servers {
     /// What became of sampled queries, where any are.
     pub(super) fn query_log(&self) -> Option<query_log::Counts> {
         self.query_log.as_ref().map(query_log::Running::counts)
+    }
+
+    /// Answers by country, where they are counted.
+    pub(super) fn countries(&self) -> Option<countries::Totals> {
+        self.countries.as_ref().map(countries::Counting::totals)
+    }
+
+    /// Whoever counts by country goes by the databases that there are now.
+    pub(super) fn look_at_databases(&mut self) {
+        if let Some(countries) = &mut self.countries {
+            countries.look_at_databases();
+        }
     }
 
     /// What each thread counted besides, by its name.
@@ -308,6 +329,9 @@ impl Servers {
         if let Some(query_log) = self.query_log.take() {
             query_log.stop();
         }
+        if let Some(countries) = self.countries.take() {
+            countries.stop();
+        }
     }
 }
 
@@ -317,7 +341,8 @@ pub(super) struct Answerer {
     number: usize,
     worker: Worker,
     published: arc_swap::Cache<Arc<ArcSwap<Published>>, Arc<Published>>,
-    sampler: Option<Sampler>,
+    sampler: Option<query_log::Sampler>,
+    of_countries: Option<countries::Sampler>,
     transport: Transport,
     /// Milliseconds since 1970, as of the last batch.
     now_ms: u64,
@@ -326,7 +351,7 @@ pub(super) struct Answerer {
 
 impl Responder for Answerer {
     fn respond(&mut self, message: &[u8], client: IpAddr, out: &mut [u8]) -> Option<usize> {
-        let Answerer { number, worker, published, sampler, transport, now_ms, panics } = self;
+        let Answerer { number, worker, published, sampler, of_countries, transport, now_ms, panics } = self;
         let Published { snapshot, board, tally } = &**published.load();
         let request = Request { bytes: message, client, transport: *transport, now_ms: *now_ms };
         // Nothing is known to panic. Should a message be found that does, it costs its own answer and no other.
@@ -335,6 +360,9 @@ impl Responder for Answerer {
             tally.count(*number, snapshot, &outcome);
             if let Some(sampler) = sampler {
                 sampler.see(&request, snapshot, board, &outcome);
+            }
+            if let Some(of_countries) = of_countries {
+                of_countries.see(&request, &outcome);
             }
             outcome.length()
         });

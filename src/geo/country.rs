@@ -54,6 +54,13 @@ impl Country {
         COUNTRIES.iter().map(|(country, ..)| *country)
     }
 
+    /// Its place among all, from 0: what tables hold instead of the letters.
+    #[must_use]
+    pub fn number(self) -> Option<u8> {
+        let found = COUNTRIES.binary_search_by_key(&self, |(country, ..)| *country).ok()?;
+        u8::try_from(found).ok()
+    }
+
     /// All codes, in order.
     pub fn codes() -> impl Iterator<Item = String> {
         COUNTRIES.iter().map(|(country, ..)| country.to_string())

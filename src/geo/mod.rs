@@ -1,5 +1,6 @@
 //! Where addresses are: MMDB files -> places.
 
+pub mod by_country;
 pub mod country;
 pub mod place;
 pub mod read;

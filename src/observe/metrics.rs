@@ -35,6 +35,7 @@ pub fn render(status: &Status<'_>, process: &Process) -> String {
     tell_of_checks(&mut page, status);
     tell_of_threads(&mut page, status);
     tell_of_what_is_served(&mut page, status);
+    tell_of_countries(&mut page, status);
     tell_of_the_query_log(&mut page, status);
     tell_of_the_process(&mut page, process);
     page.into_text()
@@ -312,6 +313,29 @@ fn tell_of_what_is_served(page: &mut Page, status: &Status<'_>) {
     page.family("meridian_rolled_back", Gauge, help).sample(&[], u8::from(status.rollback.is_some()));
     let help = "Of zones, sites and geo databases: servers that were given the same have the same.";
     page.family("meridian_snapshot_info", Gauge, help).sample(&[("digest", &status.digest.to_string())], 1);
+}
+
+/// Nothing where they are not counted.
+fn tell_of_countries(page: &mut Page, status: &Status<'_>) {
+    let totals = status.countries.as_ref();
+    let factor = totals.map_or_else(
+        || "countries: says of how many queries one is looked at, and it does not".to_owned(),
+        |totals| format!("one query in {} is looked at, and counts as many times", totals.every),
+    );
+    let help =
+        format!("Responses by the country of the client subnet, or else of the source address; {factor}.");
+    let mut family = page.family("meridian_answers_by_country_total", Counter, &help);
+    if let Some(totals) = totals {
+        for (code, count) in &totals.countries {
+            family.sample(&[("country", code)], count);
+        }
+        family.sample(&[("country", "unknown")], totals.unknown);
+    }
+    let help = "Of the queries that are looked at for their country, those that were not: too many at once.";
+    let mut family = page.family("meridian_answers_by_country_lost_total", Counter, help);
+    if let Some(totals) = totals {
+        family.sample(&[], totals.lost);
+    }
 }
 
 fn tell_of_the_query_log(page: &mut Page, status: &Status<'_>) {

@@ -205,6 +205,65 @@ fn metrics_say_what_status_says() {
     server.stop();
 }
 
+/// With so many of the queries looked at.
+fn count_countries(home: &Home, part: &str) {
+    home.write(
+        "meridian.yaml",
+        format!("listen: \"127.0.0.1:0\"\nworkers: 2\nmetrics: 127.0.0.1:0\ncountries: {part}\n"),
+    );
+}
+
+fn of_country(code: &str) -> String {
+    format!("meridian_answers_by_country_total{{country=\"{code}\"}}")
+}
+
+#[test]
+fn answers_are_counted_by_country_of_the_databases_that_are_served() {
+    let home = world::home();
+    count_countries(&home, "1/1");
+    let server = Server::start(home);
+    for subnet in [SYDNEY, SYDNEY, SYDNEY, FRANKFURT] {
+        answer_from(&server, "www.example.com", subnet);
+    }
+    ask_tcp(server.at, &question_from("nowhere.example.com", "A", WASHINGTON).to_wire());
+    // Loopback is nowhere, and so is a subnet of a private network: there the source decides.
+    answer(&server, "v.example.com", "TXT");
+    answer_from(&server, "www.example.com", "10.1.1.0/24");
+    wait_for_page(&server, "all of them", |samples| {
+        let count = |code| samples.get(&of_country(code)).copied().unwrap_or_default();
+        ["AU", "DE", "US", "unknown"].map(count) == [3.0, 1.0, 1.0, 2.0]
+    });
+    let page = page(&server);
+    assert_eq!(lint(&page), "");
+    assert!(page.contains("address; one query in 1 is looked at, and counts as many times.\n"), "{page}");
+    let counted = &server.status()["answers_by_country"];
+    assert_eq!(counted["countries"], json!({ "AU": 3, "DE": 1, "US": 1 }));
+
+    // Sydney moves to Washington.
+    world::write_geography(&server.home, true);
+    wait_for_answer(&server, &question_from("www.example.com", "A", SYDNEY), "192.0.2.103");
+    wait_for_page(&server, "the other database's country", |samples| {
+        answer_from(&server, "www.example.com", SYDNEY);
+        samples[&of_country("US")] > 3.0
+    });
+    server.stop();
+}
+
+#[test]
+fn of_so_many_queries_one_is_counted_for_all() {
+    let home = world::home();
+    count_countries(&home, "1/10");
+    let server = Server::start(home);
+    // Of one port, and so with one thread.
+    let mut client = udp_client(server.at);
+    for _ in 0..35 {
+        client.exchange(&question_from("www.example.com", "A", SYDNEY).to_wire()).expect("a response");
+    }
+    wait_for_page(&server, "three of them", |samples| samples.get(&of_country("AU")) == Some(&30.0));
+    assert!(page(&server).contains("one query in 10 is looked at"));
+    server.stop();
+}
+
 #[test]
 fn no_counter_goes_back_over_a_reload() {
     let home = world::home();
