@@ -67,6 +67,11 @@ impl<A: Ord + Copy> Runs<A> {
         self.countries.push(if self.firsts.len() == MOST { UNKNOWN } else { country });
     }
 
+    fn shrink(&mut self) {
+        self.firsts.shrink_to_fit();
+        self.countries.shrink_to_fit();
+    }
+
     fn get(&self, address: A) -> Whereabouts {
         let index = self.firsts.partition_point(|first| *first <= address);
         match index.checked_sub(1).map(|index| self.countries[index]) {
@@ -96,6 +101,8 @@ impl ByCountry {
             v6.begin((block.first >> 64) as u64, countries.of(block.records.place));
             v6.begin((block.last >> 64) as u64 + 1, UNKNOWN);
         });
+        table.v4.shrink();
+        table.v6.shrink();
         table
     }
 
