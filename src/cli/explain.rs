@@ -10,6 +10,7 @@ use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use super::Places;
+use super::served::Served;
 use crate::catchment::{Catch, ServiceIndex};
 use crate::control::{self, findings_as_json};
 use crate::finding::{Findings, Severity, did_you_mean};
@@ -28,8 +29,8 @@ use crate::wire::{Name, Rtype};
 
 /// Tell why a client gets the answer that it gets: the place, the rule, every site in order, the response.
 ///
-/// From the same code that the server answers with. Sites count as up, but for --down; with --running they are what they are to
-/// the running server.
+/// From the same code that the server answers with. Zones and sites are those of the files, and sites count as up, but for --down;
+/// with --running all of it is what it is to the running server.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: meridian explain www.example.com AAAA --from 2a02:6b8::/32 --down lhr")]
 pub(super) struct Explain {
@@ -44,7 +45,7 @@ pub(super) struct Explain {
     /// A site to take as down; may be given several times.
     #[arg(long, value_name = "SITE")]
     down: Vec<String>,
-    /// Take verdicts, drains and forces from the running server, by its control socket.
+    /// Take zones, sites, verdicts, drains and forces from the running server, by its control socket and its history.
     #[arg(long)]
     running: bool,
     #[command(flatten)]
@@ -119,17 +120,30 @@ impl Explain {
             .map_err(|error| wrong_usage(error.to_string()))?;
         let config = self.places.config().map_err(|code| (String::new(), code))?;
         let mut reloader = Reloader::of(&config, false);
-        let reload = reloader.reload(false);
+        let status =
+            self.running.then(|| control::tell(&config.control, &control::Command::Status)).transpose();
+        let status = status.map_err(|error| {
+            (format!("{}: {error}; is a server running?\n", config.control.display()), ExitCode::from(5))
+        })?;
+        let number = status.as_ref().and_then(|status| status["snapshot"].as_u64());
+        let served = match number {
+            Some(number) => Served::read(&config, &mut reloader, number)
+                .map_err(|error| (format!("snapshot {number}: {error}\n"), ExitCode::from(1)))?,
+            None => None,
+        };
+        if let (Some(number), None) = (number, &served) {
+            eprintln!(
+                "snapshot {number} is served, and history does not have it: zones and sites are those of the files"
+            );
+        }
+        let (served, reload) = served.unzip();
+        let reload = reload.unwrap_or_else(|| reloader.reload(false));
         let Some((snapshot, layout)) = reload.snapshot else {
             return Err((reload.findings.to_string(), ExitCode::from(1)));
         };
         let board = Board::new(layout);
-        if self.running {
-            let told = control::tell(&config.control, &control::Command::Status);
-            let status = told.map_err(|error| {
-                (format!("{}: {error}; is a server running?\n", config.control.display()), ExitCode::from(5))
-            })?;
-            control::publish_as(&board, &status);
+        if let Some(status) = &status {
+            control::publish_as(&board, status);
         }
         self.take_down(&snapshot, &board).map_err(wrong_usage)?;
 
@@ -150,6 +164,9 @@ impl Explain {
         if let Some(Steered { service: index, .. }) = responded.steered {
             let service = &reloader.services()[usize::from(index)];
             explanation.add_service(from, service, index, &snapshot, &board, &responded);
+            if let (Some(served), Some((number, place))) = (&served, &mut explanation.rule) {
+                *place = served.place(&service.rules[*number - 1].at);
+            }
         }
         Ok(explanation)
     }

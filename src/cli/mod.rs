@@ -27,6 +27,7 @@ mod map;
 mod operate;
 mod replace;
 mod serve;
+mod served;
 mod simulate;
 
 /// Authoritative DNS that answers with the nearest healthy site.

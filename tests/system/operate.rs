@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use crate::history::wait_for_kept;
 use crate::server::{Home, Server};
 use crate::world::{self, SYDNEY, answer_from, question_from, wait_for_answer};
 
@@ -141,6 +142,28 @@ fn explain_of_the_running_server_knows_what_operators_said() {
     assert!(running.contains("chosen    syd\n") && running.contains("forced up"), "{running}");
     let home = server.stop();
     home.run(&["explain", "www.example.com", "--from", "1.1.1.1", "--running"]).expect(5);
+}
+
+#[test]
+fn explain_of_the_running_server_is_about_what_is_served_and_not_about_the_files() {
+    let home = home();
+    let ruled = "web: { rules: [{ country: [AU], sites: [fra] }], sites: [syd, fra] }";
+    home.replace("zones/sites.yaml", "web: { sites: [syd, fra] }", ruled);
+    let server = Server::start(home);
+    // It is written down beside the queries.
+    wait_for_kept(&server, 1);
+    // A file of which nothing is served.
+    server.home.save("zones/sites.yaml", "sites: nowhere\n");
+    server.tell(&["reload"]).expect(3);
+    let told = server.home.run(&["explain", "www.example.com", "--from", "1.1.1.1", "--running"]).expect(0);
+    assert!(told.stdout.contains("chosen    fra\n"), "{}", told.stdout);
+    assert!(
+        told.stdout.contains("rule      number 1, at (as it is served)/sites.yaml:5:"),
+        "{}",
+        told.stdout
+    );
+    assert_eq!(told.stderr, "");
+    server.stop();
 }
 
 #[test]
