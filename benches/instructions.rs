@@ -169,8 +169,7 @@ fn answer_all(
     snapshot: &Snapshot,
     board: &Arc<Board>,
     tally: &Tally,
-    mut sampler: Option<&mut Sampler>,
-    mut of_countries: Option<&mut countries::Sampler>,
+    (mut sampler, mut of_countries): (Option<&mut Sampler>, Option<&mut countries::Sampler>),
 ) {
     let mut out = [0; 1232];
     // A million queries a second, so that the rate limiter counts as it does under load.
@@ -212,9 +211,8 @@ fn play() {
                 (bytes, client)
             })
             .collect();
-        let sampler = kind.is_logged.then_some(&mut sampler);
-        let of_countries = kind.is_counted.then_some(&mut of_countries);
-        answer_all(&queries, index * COUNT, &mut worker, &snapshot, &board, &tally, sampler, of_countries);
+        let samplers = (kind.is_logged.then_some(&mut sampler), kind.is_counted.then_some(&mut of_countries));
+        answer_all(&queries, index * COUNT, &mut worker, &snapshot, &board, &tally, samplers);
     }
 }
 
