@@ -46,6 +46,7 @@ mod parallel;
 pub mod policy;
 pub mod reload;
 mod replace;
+pub mod schema;
 pub mod site;
 pub mod snapshot;
 pub mod stamp;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle};
 
 use crate::finding::{At, Findings, Source, did_you_mean};
+use crate::wire::Rtype;
 
 /// Deeper than any file of ours is.
 const DEEPEST: usize = 24;
@@ -368,6 +369,18 @@ impl<'n> Mapping<'n> {
             }
         }
     }
+}
+
+/// What to say of a key that is none of these, where record types may stand too.
+#[must_use]
+pub fn unknown_key_or_type(key: &str, keys: &[&'static str]) -> String {
+    let hint = match did_you_mean(key, keys.iter().copied().chain(Rtype::mnemonics())) {
+        none if none.is_empty() => {
+            format!("; known here: {}, and record types such as A", keys.join(", "))
+        }
+        hint => hint,
+    };
+    format!("unknown key \"{key}\"{hint}")
 }
 
 #[cfg(test)]

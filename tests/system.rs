@@ -45,6 +45,8 @@ mod replace;
 mod sample;
 #[path = "support/server.rs"]
 mod server;
+#[path = "system/shells.rs"]
+mod shells;
 #[path = "system/tables.rs"]
 mod tables;
 #[path = "system/tcp.rs"]

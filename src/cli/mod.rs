@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, DEFAULT_PATH};
@@ -17,15 +17,18 @@ use crate::finding::Findings;
 
 mod ask;
 mod check;
+mod completions;
 mod coverage;
 mod demo_sites;
 mod diff;
 mod explain;
 mod history;
 mod import;
+mod man;
 mod map;
 mod operate;
 mod replace;
+mod schema;
 mod serve;
 mod served;
 mod simulate;
@@ -47,6 +50,9 @@ enum Command {
     Map(map::MapCommand),
     Simulate(simulate::Simulate),
     Import(import::Import),
+    Schema(schema::Schema),
+    Completions(completions::Completions),
+    Man(man::Man),
     Status(ask::Status),
     Reload(ask::Reload),
     History(history::HistoryCommand),
@@ -100,6 +106,16 @@ impl Places {
     }
 }
 
+/// The command line without what only we ourselves type: for completions and man pages.
+fn shown() -> clap::Command {
+    let all = Cli::command();
+    let about = all.get_about().cloned().unwrap_or_default();
+    clap::Command::new("meridian")
+        .about(about)
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommands(all.get_subcommands().filter(|command| !command.is_hide_set()).cloned())
+}
+
 /// Does what the command line says.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -111,6 +127,9 @@ pub fn run() -> ExitCode {
         Command::Map(command) => command.run(),
         Command::Simulate(command) => command.run(),
         Command::Import(command) => command.run(),
+        Command::Schema(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::History(command) => command.run(),

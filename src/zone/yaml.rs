@@ -10,9 +10,11 @@ use crate::site::Service;
 use crate::site::read::{Shared, unknown_site};
 use crate::wire::rdata::{self, parse_period};
 use crate::wire::{Name, Rtype};
-use crate::yaml::{Content, Mapping, Node};
+use crate::yaml::{Content, Mapping, Node, unknown_key_or_type};
 
 const ZONE_KEYS: [&str; 8] = ["zone", "ttl", "soa", "records", "expect", "sites", "profiles", "services"];
+/// What an expectation may say of an answer as a whole.
+pub const EXPECTED_RCODES: [&str; 5] = ["NOERROR", "NODATA", "NXDOMAIN", "REFUSED", "SERVFAIL"];
 /// Seconds, of records for which nothing says how long.
 const DEFAULT_TTL: u32 = 3600;
 
@@ -223,16 +225,7 @@ impl ZoneReader<'_> {
                         self.findings.error(&key.at, format!("{rtype} is no type that records have"));
                     }
                     Ok(rtype) => self.read_rrset(owner, rtype, ttl.unwrap_or(self.ttl), value),
-                    Err(_) => {
-                        let known = ["service", "ttl"].into_iter().chain(Rtype::mnemonics());
-                        let hint = did_you_mean(word, known);
-                        self.findings.error(
-                            &key.at,
-                            format!(
-                                "unknown key \"{word}\"{hint}; a record type, service or ttl is expected"
-                            ),
-                        );
-                    }
+                    Err(_) => self.findings.error(&key.at, unknown_key_or_type(word, &["service", "ttl"])),
                 },
             }
         }
@@ -403,11 +396,11 @@ impl ZoneReader<'_> {
     }
 
     fn read_rcode(&mut self, node: &Node) -> Option<String> {
-        const WORDS: [&str; 5] = ["NOERROR", "NODATA", "NXDOMAIN", "REFUSED", "SERVFAIL"];
         let word = node.text("an RCODE", self.findings)?.to_ascii_uppercase();
-        if !WORDS.contains(&word.as_str()) {
-            let hint = did_you_mean(&word, WORDS);
-            self.findings.error(&node.at, format!("\"{word}\" is none of {}{hint}", WORDS.join(", ")));
+        if !EXPECTED_RCODES.contains(&word.as_str()) {
+            let hint = did_you_mean(&word, EXPECTED_RCODES);
+            let known = EXPECTED_RCODES.join(", ");
+            self.findings.error(&node.at, format!("\"{word}\" is none of {known}{hint}"));
             return None;
         }
         Some(word)

@@ -10,7 +10,7 @@ use super::{AllDown, BlastRadius, Guards, MinUp, Near, Service, Site, SiteRrset,
 use crate::finding::{At, Findings, did_you_mean};
 use crate::geo::Coordinates;
 use crate::wire::{Name, Rtype};
-use crate::yaml::{Mapping, Node};
+use crate::yaml::{Mapping, Node, unknown_key_or_type};
 use crate::zone::yaml::read_rdata;
 
 mod checks;
@@ -114,8 +114,8 @@ impl Shared {
     }
 }
 
-const SITE_KEYS: [&str; 9] =
-    ["location", "weight", "handicap", "tags", "A", "AAAA", "HTTPS", "CNAME", "maintenance"];
+/// Besides record types.
+const SITE_KEYS: [&str; 5] = ["location", "weight", "handicap", "tags", "maintenance"];
 
 fn read_site(name: &str, at: &At, node: &Node, origin: &Name, findings: &mut Findings) -> Option<Site> {
     let mapping = node.mapping("a site's location and records", findings)?;
@@ -144,13 +144,7 @@ fn read_site(name: &str, at: &At, node: &Node, origin: &Name, findings: &mut Fin
             }
             rtype => match rtype.parse::<Rtype>() {
                 Ok(rtype) => site.rrsets.extend(read_site_rrset(rtype, key, value, origin, findings)),
-                Err(_) => {
-                    let hint = match did_you_mean(rtype, SITE_KEYS) {
-                        none if none.is_empty() => format!("; known here: {}", SITE_KEYS.join(", ")),
-                        hint => hint,
-                    };
-                    findings.error(&key.at, format!("unknown key \"{rtype}\"{hint}"));
-                }
+                Err(_) => findings.error(&key.at, unknown_key_or_type(rtype, &SITE_KEYS)),
             },
         }
     }
@@ -167,14 +161,9 @@ fn read_site(name: &str, at: &At, node: &Node, origin: &Name, findings: &mut Fin
 /// into one message.
 const LONGEST_SITE_RRSET: usize = 4_000;
 
-/// The records of one type at a site, or of a last resort.
-fn read_site_rrset(
-    rtype: Rtype,
-    key: &Node,
-    value: &Node,
-    origin: &Name,
-    findings: &mut Findings,
-) -> Option<SiteRrset> {
+/// Whether a site may have records of this type; others belong to a zone.
+#[must_use]
+pub fn belongs_to_a_site(rtype: Rtype) -> bool {
     const NEVER: [Rtype; 12] = [
         Rtype::SOA,
         Rtype::NS,
@@ -189,7 +178,18 @@ fn read_site_rrset(
         Rtype::NSEC3PARAM,
         Rtype::ZONEMD,
     ];
-    if rtype.is_meta() || NEVER.contains(&rtype) {
+    !rtype.is_meta() && !NEVER.contains(&rtype)
+}
+
+/// The records of one type at a site, or of a last resort.
+fn read_site_rrset(
+    rtype: Rtype,
+    key: &Node,
+    value: &Node,
+    origin: &Name,
+    findings: &mut Findings,
+) -> Option<SiteRrset> {
+    if !belongs_to_a_site(rtype) {
         findings.error(&key.at, format!("{rtype} records belong to a zone, not to a site"));
         return None;
     }
