@@ -10,7 +10,7 @@
 //!                             ^                             ^
 //!   files -> yaml, zone, site, geo -> catchment -> reload   health <- probes
 //!                                                  daemon: publishes, starts, stops;  cli, control: people
-//!                                                  coverage: counts who gets what, for people; draw: shows it
+//!   others' files -> import -> files               coverage: counts who gets what, for people; draw: shows it
 //! ```
 //!
 //! # What holds everywhere
@@ -39,6 +39,7 @@ pub mod draw;
 pub mod finding;
 pub mod geo;
 pub mod health;
+pub mod import;
 pub mod lint;
 pub mod nameserver;
 pub mod observe;

@@ -1,8 +1,9 @@
 //! What README.md and docs/ show is run, and what it prints is compared with what they show; their samples are checked.
 //!
 //! In a block marked `console` a line that begins with `$ ` is a command, and what follows it is its output. `cargo run --release --`
-//! stands for the binary, `dig` is played by the client here, `cp` and `sed` are the machine's own, and port 5300 is wherever the server listens. Times,
-//! process and user numbers are those of the page. A comment in the text, `<!-- writes: WORDS -->`, is typed into the command that still runs.
+//! stands for the binary, `dig` is played by the client here, `cat`, `cp` and `sed` are the machine's own, and port 5300 is wherever the server listens.
+//! Times, process and user numbers are those of the page. A comment in the text, `<!-- writes: WORDS -->`, is typed into the command that still runs.
+//! A block marked `file=PATH` is a file of the reader's.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -168,7 +169,7 @@ impl Clone {
             ["meridian", "demo-sites"] => self.start(&["demo-sites"], shown),
             // What is served is written down a little later.
             ["meridian", "history", ..] => self.until(|| self.run(&words), shown),
-            ["meridian" | "cp" | "sed", ..] => same(&self.run(&words)?, shown),
+            ["meridian" | "cat" | "cp" | "sed", ..] => same(&self.run(&words)?, shown),
             _ => Err("no such command here".to_owned()),
         }
     }
@@ -349,6 +350,13 @@ fn every_command_prints_what_the_pages_show() {
             continue;
         }
         let mut clone = Clone::new();
+        for block in blocks(&text) {
+            if let Some(path) = block.mark.strip_prefix("file=") {
+                let path = clone.folder.path().join(path);
+                fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+                fs::write(path, block.lines.join("\n") + "\n").expect("a file");
+            }
+        }
         for step in &steps {
             if let Err(text) = clone.play(step) {
                 panic!("{}: {text}", page.display());

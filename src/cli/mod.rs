@@ -22,6 +22,7 @@ mod coverage;
 mod demo_sites;
 mod diff;
 mod explain;
+mod export;
 mod history;
 mod import;
 mod man;
@@ -50,6 +51,7 @@ enum Command {
     Map(map::MapCommand),
     Simulate(simulate::Simulate),
     Import(import::Import),
+    Export(export::Export),
     Schema(schema::Schema),
     Completions(completions::Completions),
     Man(man::Man),
@@ -127,6 +129,7 @@ pub fn run() -> ExitCode {
         Command::Map(command) => command.run(),
         Command::Simulate(command) => command.run(),
         Command::Import(command) => command.run(),
+        Command::Export(command) => command.run(),
         Command::Schema(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

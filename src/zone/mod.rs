@@ -13,6 +13,7 @@ pub mod compile;
 pub mod master;
 pub mod name_tree;
 pub mod owners;
+pub mod print;
 pub mod read;
 pub mod records;
 pub mod tree;

@@ -3,22 +3,35 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use super::ZoneFile;
+use super::Records;
 use super::records::Record;
 use crate::wire::{Name, Rtype, rdata};
 
-/// Writes static records; what YAML zones have besides (services, expectations) no other format can say.
+/// Writes static records, and steered owners with the service of each and the TTL that they set themselves.
 #[must_use]
-pub fn to_yaml(zone: &ZoneFile) -> String {
+pub fn to_yaml(apex: &Name, records: &Records, steered: &[(Name, &str, Option<u32>)]) -> String {
     let mut out = String::new();
-    let _ = write(zone, &mut out);
+    let _ = write(apex, records, steered, &mut out);
     out
 }
 
-fn write(zone: &ZoneFile, out: &mut String) -> std::fmt::Result {
-    let default_ttl = most_common_ttl(zone);
+fn write(
+    apex: &Name,
+    records: &Records,
+    steered: &[(Name, &str, Option<u32>)],
+    out: &mut String,
+) -> std::fmt::Result {
+    if apex.is_root() || apex.labels().any(|label| label.contains(&b'/')) {
+        writeln!(out, "zone: {}", quote(&apex.to_string()))?;
+    }
+    let default_ttl = most_common_ttl(records);
     writeln!(out, "ttl: {default_ttl}")?;
-    let owners = group(zone);
+    let mut owners = group(records);
+    for (owner, ..) in steered {
+        if !owners.iter().any(|(known, _)| known == owner) {
+            owners.push((owner.clone(), Vec::new()));
+        }
+    }
     for records in owners.iter().flat_map(|(_, rrsets)| rrsets) {
         if records[0].rtype == Rtype::SOA {
             write_soa(&records[0], default_ttl, out)?;
@@ -27,10 +40,17 @@ fn write(zone: &ZoneFile, out: &mut String) -> std::fmt::Result {
     writeln!(out, "records:")?;
     for (owner, rrsets) in &owners {
         let rrsets: Vec<_> = rrsets.iter().filter(|records| records[0].rtype != Rtype::SOA).collect();
-        if rrsets.is_empty() {
+        let services: Vec<_> = steered.iter().filter(|(steered, ..)| steered == owner).collect();
+        if rrsets.is_empty() && services.is_empty() {
             continue;
         }
-        writeln!(out, "  {}:", quote(&owner.relative_to(&zone.apex)))?;
+        writeln!(out, "  {}:", quote(&owner.relative_to(apex)))?;
+        for (_, service, ttl) in services {
+            match ttl {
+                Some(ttl) => writeln!(out, "    service: {{ name: {}, ttl: {ttl} }}", quote(service))?,
+                None => writeln!(out, "    service: {}", quote(service))?,
+            }
+        }
         for records in rrsets {
             write_rrset(records, default_ttl, out)?;
         }
@@ -39,10 +59,10 @@ fn write(zone: &ZoneFile, out: &mut String) -> std::fmt::Result {
 }
 
 /// Records by owner and type, both in the order written.
-fn group(zone: &ZoneFile) -> Vec<(Name, Vec<Vec<Record<'_>>>)> {
+fn group(records: &Records) -> Vec<(Name, Vec<Vec<Record<'_>>>)> {
     let mut owners: Vec<(Name, Vec<Vec<Record<'_>>>)> = Vec::new();
     let mut index_of: HashMap<Name, usize> = HashMap::new();
-    for record in zone.records.iter() {
+    for record in records.iter() {
         let name = record.owner_name();
         let index = *index_of.entry(name.clone()).or_insert_with(|| {
             owners.push((name, Vec::new()));
@@ -57,9 +77,9 @@ fn group(zone: &ZoneFile) -> Vec<(Name, Vec<Vec<Record<'_>>>)> {
     owners
 }
 
-fn most_common_ttl(zone: &ZoneFile) -> u32 {
+fn most_common_ttl(records: &Records) -> u32 {
     let mut counts: HashMap<u32, usize> = HashMap::new();
-    for record in zone.records.iter() {
+    for record in records.iter() {
         *counts.entry(record.ttl).or_default() += 1;
     }
     counts.into_iter().max_by_key(|&(ttl, count)| (count, ttl)).map_or(3600, |(ttl, _)| ttl)
@@ -70,9 +90,11 @@ fn write_soa(record: &Record<'_>, default_ttl: u32, out: &mut String) -> std::fm
     let fields: Vec<&str> = text.split(' ').collect();
     let [primary, contact, serial, refresh, retry, expire, negative_ttl] = fields[..] else { return Ok(()) };
     let ttl = if record.ttl == default_ttl { String::new() } else { format!(", ttl: {}", record.ttl) };
+    // A serial of 0 is one that nobody chose.
+    let serial = if serial == "0" { String::new() } else { format!(", serial: {serial}") };
     writeln!(
         out,
-        "soa: {{ primary: {}, contact: {}, serial: {serial}, refresh: {refresh}, retry: {retry}, expire: {expire}, negative_ttl: {negative_ttl}{ttl} }}",
+        "soa: {{ primary: {}, contact: {}{serial}, refresh: {refresh}, retry: {retry}, expire: {expire}, negative_ttl: {negative_ttl}{ttl} }}",
         quote(primary),
         quote(contact),
     )
