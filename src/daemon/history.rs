@@ -163,6 +163,8 @@ impl Main {
             let begun = self.reloader.begin_with(&folder, databases.collect());
             self.reloader.count_from(last);
             let Some(snapshot) = begun.snapshot else { continue };
+            // The start counts as one.
+            self.reloads.counts = Default::default();
             let now = self.read(cause, false);
             error!("the files are not all good; what is wrong is served as it was in snapshot {number}");
             return Some(Reload { snapshot: now.snapshot.or(Some(snapshot)), ..now });

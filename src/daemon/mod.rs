@@ -45,7 +45,7 @@ use crate::control::{self, Command, Control, LastReload, Reply};
 use crate::finding::{Findings, Severity};
 use crate::health::Health;
 use crate::health::board::Layout;
-use crate::health::events::Event as Happened;
+use crate::health::events::{Event as Happened, Kind as Happening};
 use crate::observe::countries::Countries;
 use crate::observe::process::Process;
 use crate::observe::query_log::Log;
@@ -470,16 +470,17 @@ impl Main {
         let began = Instant::now();
         self.manager.reloading();
         let Reload { outcome, findings, snapshot } = self.read(&cause, force);
-        let why = &cause.why;
         log(&findings, self.is_confined);
-        match outcome {
-            Outcome::Unchanged => info!("{why}: nothing is new"),
-            Outcome::TookAll => {}
-            Outcome::KeptSome => error!("{why}: what is wrong keeps its last good version"),
-            Outcome::TookNothing => error!("{why}: nothing was taken over; everything stays as it was"),
-            Outcome::Held => {
-                error!("{why}: held; everything stays as it was until somebody says that it is meant");
-            }
+        let trouble = match outcome {
+            Outcome::Unchanged | Outcome::TookAll => None,
+            Outcome::KeptSome => Some("what is wrong keeps its last good version"),
+            Outcome::TookNothing => Some("nothing was taken over; everything stays as it was"),
+            Outcome::Held => Some("held; everything stays as it was until somebody says that it is meant"),
+        };
+        match trouble {
+            Some(trouble) => self.health.warn(Happening::Reload, format!("{}: {trouble}", cause.why)),
+            None if outcome == Outcome::Unchanged => info!("{}: nothing is new", cause.why),
+            None => {}
         }
         self.last_findings = findings;
         if let Some((snapshot, layout)) = snapshot {
@@ -590,7 +591,9 @@ impl Main {
                 self.retired.push(live.swap(Arc::new(published)));
                 self.serving = Serving::Now { published: live, servers };
                 self.manager.reloaded(&self.in_brief());
-                info!("{}: snapshot {number} is served after {} ms", cause.why, began.elapsed().as_millis());
+                let took = began.elapsed().as_millis();
+                let text = format!("{}: snapshot {number} is served after {took} ms", cause.why);
+                self.health.note(Happening::Reload, text);
             }
             Serving::NotYet(listeners) => {
                 let (zones, services) =

@@ -222,6 +222,11 @@ impl Health {
         lock(&self.known).events.note(kind, text);
     }
 
+    /// The same, of what an operator should look at.
+    pub fn warn(&self, kind: Kind, text: String) {
+        lock(&self.known).events.warn(kind, text);
+    }
+
     /// Ends the checks that the newest board does not need, and publishes on no other from here on: what is
     /// read of an older one by then is a query under way. To be called after the newest board was swapped in;
     /// boards that were adopted and let go of do not count.

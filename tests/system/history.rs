@@ -67,6 +67,15 @@ fn who_reloads_and_why_is_kept_and_so_is_the_commit() {
     let digest = told["snapshots"][0]["digest"].clone();
     assert_eq!(server.status()["digest"], digest);
     server.tell(&["rollback", "1", "--reason", "to see"]).expect(0);
+    server.home.save("zones/example.com.yaml", world::zone(2));
+    server.wait_for_status("a reload among the events", |status| {
+        status["events"].as_array().is_some_and(|events| {
+            events.iter().any(|event| {
+                event["kind"] == "reload" && event["text"].to_string().contains("snapshot 2 is served")
+            })
+        })
+    });
+    server.tell(&["rollback", "1", "--reason", "to see"]).expect(0);
     assert_eq!(server.status()["reloads"]["last"]["reason"], "to see");
     assert!(server.status()["reloads"]["last"]["by"].as_str().is_some_and(|by| by.contains("uid ")));
     server.stop();
