@@ -239,7 +239,8 @@ pub struct Predecessor {
 }
 
 impl Predecessor {
-    /// The other end is standard input, which nobody needs afterwards.
+    /// The other end is standard input, which nobody needs afterwards. Must come before any thread: signals that the starter
+    /// does not hear are heard from here on.
     ///
     /// # Errors
     /// It is something else.
@@ -247,6 +248,8 @@ impl Predecessor {
         let line = Line(io::stdin().as_fd().try_clone_to_owned()?);
         rustix::net::sockopt::socket_type(&line.0)?;
         rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        // What is blocked stays so in whatever is started.
+        signals_of_servers().thread_unblock()?;
         Ok(Predecessor { line })
     }
 
@@ -286,6 +289,11 @@ impl Predecessor {
     }
 }
 
+/// What servers are told by signals, and starters are not.
+fn signals_of_servers() -> SigSet {
+    [Signal::SIGHUP, Signal::SIGUSR2].into_iter().collect()
+}
+
 /// The starter: waits at its standard input until it is told to start the program, or until nobody is there any more.
 ///
 /// # Errors
@@ -294,11 +302,8 @@ pub fn run_starter(file: &PathBuf, arguments: &[OsString]) -> io::Result<()> {
     let line = Line(io::stdin().as_fd().try_clone_to_owned()?);
     rustix::net::sockopt::socket_type(&line.0)?;
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-    // These are for servers, though they may be sent to all of a group; what is started has them again.
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGHUP);
-    signals.add(Signal::SIGUSR2);
-    signals.thread_block()?;
+    // They may be sent to all of a group.
+    signals_of_servers().thread_block()?;
     let mut started: Option<Child> = None;
     loop {
         let patience = if started.is_some() { LOOK_UP } else { READY_WITHIN };

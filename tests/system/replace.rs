@@ -122,6 +122,21 @@ fn who_is_connected_is_served_to_the_end_by_the_server_that_was_replaced() {
     heir.stop();
 }
 
+/// Its starter must not hear them, and hands nothing of that on.
+#[test]
+fn signals_are_heard_by_the_server_that_took_the_place() {
+    let mut server = Server::start(world::home());
+    let heir = replace(&server);
+    assert_eq!(server.process.wait_for_exit().code(), Some(0));
+    let mark = server.process.mark();
+    heir.signal(Signal::SIGHUP);
+    server.process.wait_for_line_after(mark, "HUP: nothing is new");
+    heir.signal(Signal::SIGUSR2);
+    server.process.wait_for_line_after(mark, "took the place of the server that was here");
+    heir.wait_for_exit();
+    Heir::of(&server).stop();
+}
+
 #[test]
 fn a_new_server_that_is_none_leaves_the_old_one_where_it_was() {
     let home = world::home();
