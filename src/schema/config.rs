@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::checks::{check, record_type};
-use super::shape::{Key, any, boolean, defined, like, list, mapping, number, text, with};
+use super::shape::{Key, any, boolean, defined, like, list, mapping, number, percent, text, with, word};
 
 pub(super) fn file() -> Value {
     let mut file = mapping([
@@ -30,6 +30,9 @@ pub(super) fn file() -> Value {
         ),
         ("metrics", "Where /metrics is told over HTTP, as in 127.0.0.1:9853", list(text())),
         ("query_log", "Which queries are written down", query_log()),
+        ("countries", "One query of so many is counted by country, as in 1/100", part_of_queries()),
+        ("gates", "How far a change may go by itself", gates()),
+        ("history", "How many snapshots are kept, for a way back", history()),
     ]);
     file["$defs"] = json!({ "canary": canary(), "listener": listener(), "record_type": record_type() });
     file
@@ -63,15 +66,35 @@ fn canary() -> Value {
 fn query_log() -> Value {
     let keys = [
         ("file", "Where to", text()),
-        ("sample", "One query of so many; default 1/100", like("^1/[0-9]+$")),
-        (
-            "max_size",
-            "Octets, 4K to 1024G, after which another file is begun; default 64M",
-            any([json!({ "type": "integer" }), like("^[0-9]+[KMG]?$")]),
-        ),
+        ("sample", "One query of so many; default 1/100", part_of_queries()),
+        ("max_size", "Octets, 4K to 1024G, after which another file is begun; default 64M", size()),
         ("keep", "How many full ones stay; default 2", number(0, 1000)),
     ];
     with(mapping(keys), &["file"])
+}
+
+fn part_of_queries() -> Value {
+    like("^1/[0-9]+$")
+}
+
+fn size() -> Value {
+    any([json!({ "type": "integer" }), like("^[0-9]+[KMG]?$")])
+}
+
+fn gates() -> Value {
+    let part = || any([percent(), word(["off"])]);
+    mapping([
+        ("names", "Which part of a zone's names may go; default 50%", part()),
+        ("moves", "Which part of the address space a geo database may move; default 20%", part()),
+        ("networks", "Which part of its networks a geo database may lose; default 20%", part()),
+    ])
+}
+
+fn history() -> Value {
+    mapping([
+        ("keep", "How many", number(0, 100_000)),
+        ("max_size", "Octets that all of them may take, as in 64M", size()),
+    ])
 }
 
 fn answers() -> Value {
