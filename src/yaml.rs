@@ -100,7 +100,7 @@ impl<'s> Composer<'s> {
                 let at = At::new(self.source, error.marker().line() as u32, error.marker().col() as u32 + 1);
                 let text = match error.kind() {
                     ErrorKind::RecursionLimitExceeded => format!("nested more than {DEEPEST} deep"),
-                    _ => format!("no YAML: {}{}", error.info(), hint(&at)),
+                    _ => format!("no YAML: {}{}", error.info(), hint(&at, &error.info())),
                 };
                 (at, text)
             })?;
@@ -169,15 +169,38 @@ impl<'s> Composer<'s> {
 }
 
 /// What usually is behind an error that YAML's own words do not explain.
-fn hint(at: &At) -> &'static str {
-    let line = at.source.line(at.line).unwrap_or("");
-    if line.contains('\t') {
-        "; YAML indents with spaces, not with tabs"
-    } else if line.contains('{') || line.contains('[') {
-        "; within { } and [ ] a value with a comma, a colon or a bracket needs quotes, as in \"1 . alpn=h2,h3\" or \"fe80::\""
+fn hint(at: &At, info: &str) -> String {
+    let line = |number: u32| at.source.line(number).unwrap_or("");
+    // A plain text goes on over lines, so that a key without its space is noticed at the next.
+    let joined = [at.line.saturating_sub(1), at.line].into_iter().find(|number| is_joined(line(*number)));
+    let before_here: String = line(at.line).chars().take(at.column as usize - 1).collect();
+    if line(at.line).contains('\t') {
+        "; YAML indents with spaces, not with tabs".to_owned()
+    } else if let Some(number) = joined {
+        format!("; in line {number} a space is missing behind the colon")
+    } else if before_here.trim().is_empty() && (info.contains("block") || info.contains("indent")) {
+        let above = (1..at.line).rev().map(line).find(|line| !line.trim().is_empty()).unwrap_or("");
+        let first = |line: &str| line.len() - line.trim_start().len() + 1;
+        format!(
+            "; keys of one mapping begin in the same column: this one in {}, the one above in {}",
+            at.column,
+            first(above)
+        )
+    } else if line(at.line).contains(['{', '[']) {
+        format!("; {QUOTES}")
     } else {
-        ""
+        String::new()
     }
+}
+
+/// What else a comma or a colon is.
+const QUOTES: &str = "within { } and [ ] a value with a comma, a colon or a bracket needs quotes, as in \"1 . alpn=h2,h3\" or \"fe80::\"";
+
+/// Whether a line is a key, a colon, and its value without a space between.
+fn is_joined(line: &str) -> bool {
+    let Some((key, value)) = line.trim_start().split_once(':') else { return false };
+    let is_word = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.*@".contains(c));
+    is_word && value.starts_with(|first: char| first.is_ascii_alphanumeric())
 }
 
 fn mapping(items: Vec<Node>) -> Result<Content, Refusal> {
@@ -358,14 +381,14 @@ impl<'n> Mapping<'n> {
 
     /// Refuses every key that is not among these.
     pub fn know_only(&self, keys: &[&str], findings: &mut Findings) {
-        for (key, _) in self.entries {
+        for (key, value) in self.entries {
             let Some(text) = key.scalar() else { continue };
             if !keys.contains(&text) {
                 let hint = match did_you_mean(text, keys.iter().copied()) {
                     none if none.is_empty() => format!("; known here: {}", keys.join(", ")),
                     hint => hint,
                 };
-                findings.error(&key.at, format!("unknown key \"{text}\"{hint}"));
+                findings.error(&key.at, format!("unknown key \"{text}\"{hint}{}", hint_at_quotes(value)));
             }
         }
     }
@@ -373,14 +396,19 @@ impl<'n> Mapping<'n> {
 
 /// What to say of a key that is none of these, where record types may stand too.
 #[must_use]
-pub fn unknown_key_or_type(key: &str, keys: &[&'static str]) -> String {
+pub fn unknown_key_or_type(key: &str, value: &Node, keys: &[&'static str]) -> String {
     let hint = match did_you_mean(key, keys.iter().copied().chain(Rtype::mnemonics())) {
         none if none.is_empty() => {
             format!("; known here: {}, and record types such as A", keys.join(", "))
         }
         hint => hint,
     };
-    format!("unknown key \"{key}\"{hint}")
+    format!("unknown key \"{key}\"{hint}{}", hint_at_quotes(value))
+}
+
+/// A key without a value is often the rest of a text with a comma.
+fn hint_at_quotes(value: &Node) -> String {
+    if value.is_null() { format!("; {QUOTES}") } else { String::new() }
 }
 
 #[cfg(test)]

@@ -257,7 +257,9 @@ fn warn_of_unreachable(
     }
     let used =
         |name: &str| shared.services.iter().flat_map(|service| &service.sites).any(|site| site.name == name);
-    for site in shared.sites.iter().filter(|site| !used(&site.name)) {
+    // One that could not be read may use it.
+    let unused = shared.sites.iter().filter(|site| shared.is_whole() && !used(&site.name));
+    for site in unused {
         findings.warning(&site.at, format!("no service uses site \"{}\"", site.name));
     }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::wire::Rtype;
+use crate::wire::{Rtype, rdata};
 
 /// A key, what it means, and what its value looks like.
 pub(super) type Key = (&'static str, &'static str, Value);
@@ -111,18 +111,15 @@ pub(super) fn with_records(mut mapping: Value, is_taken: impl Fn(Rtype) -> bool,
 }
 
 fn told_of(rtype: Rtype) -> String {
-    let example = match rtype {
-        Rtype::A => "an IPv4 address, as in 192.0.2.1",
-        Rtype::AAAA => "an IPv6 address, as in \"2001:db8::1\"",
-        Rtype::CAA => "as in 0 issue \"ca.example.net\"",
+    let told = match rtype {
         Rtype::CNAME | Rtype::DNAME => "another name, instead of everything else here",
-        Rtype::HTTPS | Rtype::SVCB => "as in \"1 . alpn=h2,h3\"",
-        Rtype::MX => "a preference and a name, as in 10 mail",
         Rtype::NS => "the name of a name server",
         Rtype::PTR => "a name",
-        Rtype::SRV => "priority, weight, port and a name, as in 10 60 5060 sip",
         Rtype::TXT => "one text, as it is pasted",
-        _ => return format!("{rtype} records in presentation format"),
+        _ => match rdata::example(rtype) {
+            Some(example) => return format!("{rtype} records: as in {example}"),
+            None => return format!("{rtype} records in presentation format"),
+        },
     };
-    format!("{rtype} records: {example}")
+    format!("{rtype} records: {told}")
 }

@@ -1,6 +1,7 @@
 //! What is wrong with a zone although each of its lines could be read.
 
 use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
 
 use super::ZoneFile;
 use super::name_tree::{NodeId, TOP};
@@ -81,14 +82,18 @@ impl<'z> Checked<'z> {
     fn check_apex(&self, findings: &mut Findings) {
         let apex = &self.zone.apex;
         let at = At::start(&self.zone.source);
+        let is_yaml = self.zone.source.path.extension().is_some_and(|extension| extension == "yaml");
+        let as_in = |example: &str| if is_yaml { format!("; as in {example}") } else { String::new() };
         if self.first(TOP, Rtype::SOA).is_none() {
-            findings.error(&at, format!("the zone has no SOA at its apex {apex}"));
+            let example = as_in("soa: { primary: ns1, contact: hostmaster@example.com }");
+            findings.error(&at, format!("the zone has no SOA at its apex {apex}{example}"));
         }
         if let Some(second) = self.nth(TOP, Rtype::SOA, 1) {
             findings.error(&second.at(), "a zone has one SOA");
         }
         if self.first(TOP, Rtype::NS).is_none() {
-            findings.error(&at, format!("the zone has no NS at its apex {apex}"));
+            let example = as_in("\"@\": { NS: [ns1, ns2] }");
+            findings.error(&at, format!("the zone has no NS at its apex {apex}{example}"));
         }
         let below_apex = self.owners.all().iter().filter(|placed| placed.node != TOP);
         for record in below_apex.map(|placed| placed.of(&self.zone.records)) {
@@ -125,7 +130,11 @@ impl<'z> Checked<'z> {
             if let Some(other) = self.records(placed).find(is_other) {
                 findings.error(
                     &cname.at(),
-                    format!("{owner} has a CNAME and {} records; a CNAME stands alone", other.rtype),
+                    format!(
+                        "{owner} has a CNAME and {} records (line {}); a CNAME stands alone",
+                        other.rtype,
+                        other.at().line
+                    ),
                 );
             }
             if self.steered.contains_key(&node) {
@@ -189,8 +198,8 @@ impl<'z> Checked<'z> {
                 findings.error(
                     &record.at(),
                     format!(
-                        "{owner} is steered; its {} records come from the sites of \"{}\"",
-                        record.rtype, service.name
+                        "{owner} is steered (line {}); its {} records come from the sites of \"{}\", written at {}",
+                        steered.at.line, record.rtype, service.name, service.at
                     ),
                 );
             }
@@ -237,12 +246,23 @@ impl<'z> Checked<'z> {
     }
 
     /// A name that was meant to be absolute, and got the zone's name behind it.
-    fn dot_hint(&self, target: &Name) -> &'static str {
+    fn dot_hint(&self, target: &Name) -> String {
+        let relative = target.relative_to(&self.zone.apex);
         let below = target.labels().count() - self.zone.apex.labels().count();
-        if below >= 2 && self.owners.closest(target).1 > 0 {
-            "; a name that is not of this zone ends in a dot"
-        } else {
-            ""
+        if relative.parse::<Ipv4Addr>().is_ok() {
+            return format!(
+                "; {relative} is an address, and a name is expected, whose A record says the address"
+            );
+        }
+        if below < 2 || self.owners.closest(target).1 == 0 {
+            return String::new();
+        }
+        let whole = Name::parse(&relative, Some(&Name::root()));
+        match whole.is_ok_and(|whole| whole.is_at_or_below(&self.zone.apex)) {
+            true => {
+                format!("; the zone's name stands there twice: a whole name ends in a dot, as in {relative}.")
+            }
+            false => "; a name that is not of this zone ends in a dot".to_owned(),
         }
     }
 
@@ -327,14 +347,17 @@ impl<'z> Checked<'z> {
             let node = placed[0].node;
             if let Some(cut) = self.cut_above(node) {
                 let is_hidden = |record: &Record<'_>| {
-                    let is_glue = matches!(record.rtype, Rtype::A | Rtype::AAAA);
+                    let is_address = matches!(record.rtype, Rtype::A | Rtype::AAAA);
+                    let is_glue = is_address && (node != cut || self.is_server_of(cut, record));
                     let is_of_cut = node == cut
                         && matches!(record.rtype, Rtype::NS | Rtype::DS | Rtype::RRSIG | Rtype::NSEC);
                     !is_glue && !is_of_cut
                 };
                 if let Some(record) = self.records(placed).find(is_hidden) {
+                    let line = self.first(cut, Rtype::NS).map_or(0, |record| record.at().line);
                     let cut = self.name_of(cut);
-                    findings.warning(&record.at(), format!("never answered: {cut} is delegated"));
+                    let text = format!("never answered: {cut} is delegated by its NS records (line {line})");
+                    findings.warning(&record.at(), text);
                 }
             }
             self.check_below_dname(node, &placed[0].of(&self.zone.records).at(), findings);
@@ -346,6 +369,15 @@ impl<'z> Checked<'z> {
             }
             self.check_below_dname(node, &steered.at, findings);
         }
+    }
+
+    /// Whether a delegated name is a name server of its own, so that its addresses are glue.
+    fn is_server_of(&self, cut: NodeId, record: &Record<'_>) -> bool {
+        let owner = record.owner_name();
+        let servers = self.records(self.owners.of_type(cut, Rtype::NS));
+        servers
+            .map(|server| Name::first_of(server.rdata))
+            .any(|server| server.is_ok_and(|server| server == owner))
     }
 
     /// RFC 6672 2.4.

@@ -106,13 +106,16 @@ impl WrittenZone {
     }
 
     fn check_name(&self, root: &crate::yaml::Node, findings: &mut Findings) {
-        if let Some(inside) = yaml::name_inside(root, findings)
+        if let Some((inside, at)) = yaml::name_inside(root, findings)
             && inside != self.name
         {
-            findings.unreadable(
-                &self.path,
-                format!("zone: says {inside}, the file's name says {}; they must agree", self.name),
+            let name = inside.to_string();
+            let text = format!(
+                "zone: says {inside}, the file's name says {}; they must agree: was the file to be {}.yaml?",
+                self.name,
+                name.trim_end_matches('.')
             );
+            findings.error(at, text);
         }
     }
 }
@@ -315,7 +318,9 @@ impl Kind {
         }
         let mut ignored = Findings::new();
         match crate::yaml::read(source, &mut ignored) {
-            Some(root) if yaml::is_zone(&root) => Kind::Zone(yaml::name_inside(&root, &mut ignored)),
+            Some(root) if yaml::is_zone(&root) => {
+                Kind::Zone(yaml::name_inside(&root, &mut ignored).map(|(name, _)| name))
+            }
             Some(root) if root.is_null() => Kind::Unknown,
             Some(_) => Kind::Shared,
             None => Kind::guess(&source.text),

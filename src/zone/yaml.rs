@@ -25,11 +25,11 @@ pub fn is_zone(root: &Node) -> bool {
         if entries.iter().any(|(key, _)| matches!(key.scalar(), Some("records" | "soa" | "zone"))))
 }
 
-/// The zone's name, if the file itself gives one.
-pub fn name_inside(root: &Node, findings: &mut Findings) -> Option<Name> {
+/// The zone's name, if the file itself gives one, and where.
+pub fn name_inside<'n>(root: &'n Node, findings: &mut Findings) -> Option<(Name, &'n At)> {
     let Content::Mapping(entries) = &root.content else { return None };
     let node = &entries.iter().find(|(key, _)| key.scalar() == Some("zone"))?.1;
-    read_name(node, &Name::root(), findings)
+    Some((read_name(node, &Name::root(), findings)?, &node.at))
 }
 
 /// Reads a zone. What is wrong is a finding; what is right is read all the same.
@@ -68,7 +68,11 @@ pub fn read(
     }
     match mapping.get("records") {
         Some(records) => reader.read_records(records),
-        None => reader.findings.error(mapping.at, "a zone needs records:"),
+        None => {
+            // That it lacks records, too, says the same once more.
+            reader.findings.error(mapping.at, "a zone needs records:");
+            return None;
+        }
     }
     if let Some(expect) = mapping.get("expect") {
         reader.read_expectations(expect);
@@ -100,10 +104,19 @@ pub fn read_rdata(rtype: Rtype, node: &Node, origin: &Name, findings: &mut Findi
                 let before = text.get(..error.offset).map_or(0, |before| before.chars().count());
                 at.column += before as u32 + u32::from(!is_plain);
             }
-            findings.error(&at, format!("{rtype}: {}", error.text));
+            findings.error(&at, format!("{rtype}: {}{}", error.text, hint_at_format(rtype, text)));
             None
         }
     }
+}
+
+/// How such a record is written, or that several of them are a list.
+fn hint_at_format(rtype: Rtype, text: &str) -> String {
+    if matches!(rtype, Rtype::A | Rtype::AAAA) && text.contains([',', ' ']) {
+        let several: Vec<&str> = text.split([',', ' ']).filter(|text| !text.is_empty()).collect();
+        return format!("; several are a list: [{}]", several.join(", "));
+    }
+    rdata::example(rtype).map_or_else(String::new, |example| format!("; as in {rtype}: {example}"))
 }
 
 fn read_ttl(node: &Node, findings: &mut Findings) -> Option<u32> {
@@ -137,6 +150,21 @@ fn read_name(node: &Node, origin: &Name, findings: &mut Findings) -> Option<Name
             None
         }
     }
+}
+
+/// What was meant by an owner that has a text where its records belong.
+fn what_is_no_owner(key: &Node, value: &Node) -> Option<String> {
+    let (key, value) = (key.scalar()?, value.scalar().filter(|_| !value.is_null())?);
+    if let Some((owner, _)) = key.split_once(['{', '[']) {
+        return Some(format!("a colon is missing behind \"{}\"", owner.trim()));
+    }
+    if key.parse::<Rtype>().is_ok() || matches!(key, "service" | "ttl") {
+        let text = format!(
+            "\"{key}\" stands where owners stand; it belongs further in, below its owner, as in www: {{ {key}: {value} }}"
+        );
+        return Some(text);
+    }
+    None
 }
 
 struct ZoneReader<'a> {
@@ -194,7 +222,9 @@ impl ZoneReader<'_> {
         match name {
             Ok(name) => Some(name),
             Err(error) => {
-                self.findings.error(&node.at, format!("no mail address: {error}"));
+                let text = node.scalar().unwrap_or_default();
+                let told = format!("\"{text}\" is no mail address such as hostmaster@example.com: {error}");
+                self.findings.error(&node.at, told);
                 None
             }
         }
@@ -206,7 +236,8 @@ impl ZoneReader<'_> {
             let apex = self.zone.apex.clone();
             let Some(owner) = read_name(key, &apex, self.findings) else { continue };
             if !owner.is_at_or_below(&apex) {
-                self.findings.error(&key.at, format!("{owner} is not in the zone {apex}"));
+                let text = format!("{owner} is not in the zone {apex}, which this file is by its name");
+                self.findings.error(&key.at, text);
                 continue;
             }
             self.read_owner(&owner, key, value);
@@ -214,6 +245,10 @@ impl ZoneReader<'_> {
     }
 
     fn read_owner(&mut self, owner: &Name, key: &Node, node: &Node) {
+        if let Some(text) = what_is_no_owner(key, node) {
+            self.findings.error(&key.at, text);
+            return;
+        }
         let Some(mapping) = node.mapping("records by type", self.findings) else { return };
         let ttl = mapping.get("ttl").and_then(|node| read_ttl(node, self.findings));
         for (key, value) in mapping.entries {
@@ -225,7 +260,9 @@ impl ZoneReader<'_> {
                         self.findings.error(&key.at, format!("{rtype} is no type that records have"));
                     }
                     Ok(rtype) => self.read_rrset(owner, rtype, ttl.unwrap_or(self.ttl), value),
-                    Err(_) => self.findings.error(&key.at, unknown_key_or_type(word, &["service", "ttl"])),
+                    Err(_) => {
+                        self.findings.error(&key.at, unknown_key_or_type(word, value, &["service", "ttl"]))
+                    }
                 },
             }
         }
@@ -278,8 +315,10 @@ impl ZoneReader<'_> {
         let Some(text) = name.text("a service's name", self.findings) else { return };
         let Some(service) = self.find_service(text) else {
             let own = format!("{text}@{}", self.zone.apex);
-            if self.shared.is_broken(text) || self.shared.is_broken(&own) {
-                self.findings.error(&name.at, format!("service \"{text}\" could not be read"));
+            if let Some(at) = self.shared.broken(&own).or_else(|| self.shared.broken(text)) {
+                let told =
+                    format!("service \"{text}\" could not be read; what is wrong with it is told at {at}");
+                self.findings.error(&name.at, told);
                 return;
             }
             let suffix = format!("@{}", self.zone.apex);

@@ -337,7 +337,7 @@ fn a_ttl_is_seconds_or_a_range_of_them() {
     for (written, finding) in [
         ("300..30", "4:10: \"300..30\" is no range of seconds such as 30..300"),
         ("30..", "4:10: \"30..\" is no range of seconds such as 30..300"),
-        ("soon", "4:10: \"soon\" is no number from 0 to 2147483647"),
+        ("soon", "4:10: \"soon\" is no number of seconds such as 30, nor a range such as 30..300"),
     ] {
         let (service, findings) = read_service(&format!("    ttl: {written}\n"));
         assert_eq!((service, findings), (None, vec![finding.to_owned()]), "{written}");

@@ -31,7 +31,7 @@ pub struct Shared {
     profiles: Vec<Profile>,
     /// Sites and services that could not be read. Half a service is not served: a rule that is missing may be the one
     /// that keeps somebody out.
-    broken: Vec<String>,
+    broken: Vec<(String, At)>,
 }
 
 impl Shared {
@@ -41,10 +41,16 @@ impl Shared {
         self.services.iter().find(|service| service.name == name)
     }
 
-    /// Whether a site or a service of this name is written, but could not be read.
+    /// Where a site or a service of this name is written that could not be read.
     #[must_use]
-    pub fn is_broken(&self, name: &str) -> bool {
-        self.broken.iter().any(|broken| broken == name)
+    pub fn broken(&self, name: &str) -> Option<&At> {
+        self.broken.iter().find(|(broken, _)| broken == name).map(|(_, at)| at)
+    }
+
+    /// Whether all sites and services that are written could be read.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.broken.is_empty()
     }
 
     /// Reads `sites:`, `profiles:` and `services:` of the shared files, one after the other.
@@ -83,7 +89,7 @@ impl Shared {
             let mut own = Findings::new();
             match read_site(name, &key.at, value, origin, &mut own).filter(|_| !own.has_errors()) {
                 Some(site) => self.sites.push(Arc::new(site)),
-                None => self.broken.push(name.to_owned()),
+                None => self.broken.push((name.to_owned(), key.at.clone())),
             }
             findings.extend(own);
         }
@@ -107,7 +113,7 @@ impl Shared {
             let reader = ServiceReader { shared: self, is_whole: true, origin, findings: &mut own };
             match reader.read(name.clone(), &key.at, value).filter(|_| !own.has_errors()) {
                 Some(service) => self.services.push(Arc::new(service)),
-                None => self.broken.push(name),
+                None => self.broken.push((name, key.at.clone())),
             }
             findings.extend(own);
         }
@@ -144,7 +150,7 @@ fn read_site(name: &str, at: &At, node: &Node, origin: &Name, findings: &mut Fin
             }
             rtype => match rtype.parse::<Rtype>() {
                 Ok(rtype) => site.rrsets.extend(read_site_rrset(rtype, key, value, origin, findings)),
-                Err(_) => findings.error(&key.at, unknown_key_or_type(rtype, &SITE_KEYS)),
+                Err(_) => findings.error(&key.at, unknown_key_or_type(rtype, value, &SITE_KEYS)),
             },
         }
     }
@@ -251,6 +257,17 @@ fn read_location(node: &Node, findings: &mut Findings) -> Option<Coordinates> {
         findings.error(&node.at, "a location is [latitude, longitude] in degrees, as in [51.47, -0.45]");
         return None;
     };
+    let degrees = |node: &Node| node.scalar().and_then(|text| text.parse::<f64>().ok());
+    if let (Some(first), Some(second)) = (degrees(latitude), degrees(longitude))
+        && !(-90.0..=90.0).contains(&first)
+        && (-90.0..=90.0).contains(&second)
+    {
+        let text = format!(
+            "a latitude is from -90 to 90, and {first} is not; latitude comes first: was [{second}, {first}] meant?"
+        );
+        findings.error(&node.at, text);
+        return None;
+    }
     let latitude = latitude.decimal(-90.0, 90.0, findings);
     let longitude = longitude.decimal(-180.0, 180.0, findings);
     Some(Coordinates { latitude: latitude?, longitude: longitude? })
@@ -299,7 +316,7 @@ impl ServiceReader<'_> {
         let sites = self.sites(&mapping, at);
         let names = Members {
             index: sites.iter().enumerate().map(|(index, site)| (site.name.as_str(), index as u16)).collect(),
-            broken: &self.shared.broken,
+            shared: self.shared,
         };
         let findings = &mut *self.findings;
         let written = mapping.get("checks").map_or(&[][..], Node::items);
@@ -353,7 +370,7 @@ impl ServiceReader<'_> {
                 for item in node.items() {
                     let Some(name) = item.text("a site's name", self.findings) else { continue };
                     match self.shared.sites.iter().find(|site| site.name == name) {
-                        None if self.shared.is_broken(name) => self.is_whole = false,
+                        None if self.shared.broken(name).is_some() => self.is_whole = false,
                         None => self.findings.error(&item.at, unknown_site(name, &self.shared.sites)),
                         Some(site) if chosen.iter().any(|known| known.name == site.name) => {
                             self.findings.error(&item.at, format!("site \"{name}\" stands here twice"));
@@ -364,7 +381,9 @@ impl ServiceReader<'_> {
             }
         }
         if chosen.is_empty() && self.is_whole && !self.findings.has_errors() {
-            self.findings.error(at, "a service needs at least one site");
+            let at = mapping.get("sites").map_or(at, |node| &node.at);
+            let text = "a service needs at least one site; without the key sites: it has all that there are";
+            self.findings.error(at, text);
         }
         if chosen.len() > usize::from(u16::MAX) {
             self.findings.error(at, "a service has at most 65,535 sites");
@@ -452,7 +471,14 @@ fn read_ttl(node: &Node, findings: &mut Findings) -> Option<RangeInclusive<u32>>
     const MOST: u32 = i32::MAX as u32;
     let text = node.text("seconds such as 30, or 30..300", findings)?;
     let Some((least, most)) = text.split_once("..") else {
-        return node.number(0, MOST, findings).map(|ttl| ttl..=ttl);
+        let ttl = text.parse().ok().filter(|ttl| *ttl <= MOST);
+        if ttl.is_none() {
+            findings.error(
+                &node.at,
+                format!("\"{text}\" is no number of seconds such as 30, nor a range such as 30..300"),
+            );
+        }
+        return ttl.map(|ttl| ttl..=ttl);
     };
     let number = |text: &str| text.trim().parse::<u32>().ok().filter(|number| *number <= MOST);
     match (number(least), number(most)) {

@@ -8,14 +8,15 @@ use crate::finding::{At, Findings, did_you_mean};
 use crate::geo::country::code_hint;
 use crate::geo::special::{Embedded, embedded};
 use crate::geo::{Continent, Country};
+use crate::site::read::Shared;
 use crate::site::{Rule, RuleAction};
 use crate::yaml::{Mapping, Node};
 
 /// The sites of a service, for its rules to name.
 pub(super) struct Members<'a> {
     pub(super) index: HashMap<&'a str, u16>,
-    /// Written, but not to be read; that is told where they stand.
-    pub(super) broken: &'a [String],
+    /// All that there are.
+    pub(super) shared: &'a Shared,
 }
 
 const RULE_KEYS: [&str; 9] =
@@ -191,9 +192,16 @@ fn read_action(mapping: &Mapping<'_>, sites: &Members<'_>, findings: &mut Findin
                         findings.error(&item.at, format!("site \"{name}\" stands here twice"));
                     }
                     Some(site) => chosen.push(*site),
-                    None if sites.broken.iter().any(|broken| broken == name) => {}
+                    // Told where it stands.
+                    None if sites.shared.broken(name).is_some() => {}
                     None => {
-                        let hint = did_you_mean(name, sites.index.keys().copied());
+                        let elsewhere = sites.shared.sites.iter().find(|site| site.name == name);
+                        let hint = match elsewhere {
+                            Some(site) => {
+                                format!("; it is written at {}, but not among the service's sites:", site.at)
+                            }
+                            None => did_you_mean(name, sites.index.keys().copied()),
+                        };
                         findings.error(&item.at, format!("the service has no site \"{name}\"{hint}"));
                     }
                 }

@@ -39,6 +39,24 @@ impl fmt::Display for RdataError {
 
 impl std::error::Error for RdataError {}
 
+/// What data of a type looks like, for types that are not names and not texts.
+#[must_use]
+pub fn example(rtype: Rtype) -> Option<&'static str> {
+    Some(match rtype {
+        Rtype::A => "192.0.2.1",
+        Rtype::AAAA => "\"2001:db8::1\"",
+        Rtype::CAA => "0 issue \"ca.example.net\"",
+        Rtype::DS => "20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D",
+        Rtype::HTTPS | Rtype::SVCB => "1 . alpn=h2,h3",
+        Rtype::MX => "10 mail",
+        Rtype::NAPTR => "100 10 \"S\" \"SIP+D2U\" \"\" _sip._udp",
+        Rtype::SRV => "10 60 5060 sip",
+        Rtype::SSHFP => "4 2 123456789ABCDEF67890123456789ABCDEF67890123456789ABCDEF123456789",
+        Rtype::TLSA => "3 1 1 123456789ABCDEF67890123456789ABCDEF67890123456789ABCDEF123456789",
+        _ => return None,
+    })
+}
+
 /// Where domain names begin in well-formed, uncompressed RDATA.
 #[must_use]
 pub fn names(rtype: Rtype, rdata: &[u8]) -> Vec<usize> {
