@@ -147,6 +147,8 @@ pub struct Findings {
     list: Vec<Finding>,
     /// How many errors and warnings each file has.
     of_file: HashMap<(PathBuf, Severity), usize>,
+    /// Whether all of them are told, however many.
+    tells_all: bool,
 }
 
 /// Errors, and warnings, that are told of one file: after so many it is some other kind of file.
@@ -157,6 +159,12 @@ impl Findings {
     #[must_use]
     pub fn new() -> Findings {
         Findings::default()
+    }
+
+    /// Nothing found yet, and everything will be told: for what somebody has to do by hand, one after the other.
+    #[must_use]
+    pub fn complete() -> Findings {
+        Findings { tells_all: true, ..Findings::default() }
     }
 
     /// Adds an error at a place.
@@ -227,6 +235,7 @@ impl Findings {
         let count = self.of_file.entry((at.source.path.clone(), severity)).or_default();
         *count += 1;
         let text = match *count {
+            _ if self.tells_all => text,
             count if count > MOST_OF_ONE_FILE => return,
             MOST_OF_ONE_FILE => "there are more of these in this file; mend the others first".to_owned(),
             _ => text,

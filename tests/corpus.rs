@@ -53,6 +53,11 @@ fn config() {
 }
 
 #[test]
+fn import() {
+    replay("import", targets::import);
+}
+
+#[test]
 fn control() {
     replay("control", targets::control);
 }

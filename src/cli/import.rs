@@ -40,7 +40,7 @@ pub(super) struct Import {
 
 impl Import {
     pub(super) fn run(self) -> ExitCode {
-        let mut findings = Findings::new();
+        let mut findings = Findings::complete();
         let mut imported = Imported::default();
         let mut of_gdnsd = gdnsd::Files::default();
         for path in &self.files {

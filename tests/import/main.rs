@@ -174,6 +174,15 @@ fn a_format_that_is_said_is_taken_and_nothing_is_overwritten() {
     assert!(ran.stdout.starts_with("# example.com, from data\nttl: "), "{}", ran.stdout);
 }
 
+#[test]
+fn every_line_that_is_left_out_is_told_however_many() {
+    let home = Home::new();
+    let lines: String = (0..300).map(|number| format!("+h{number}.elsewhere.example:192.0.2.1\n")).collect();
+    home.write("data", format!(".example.com:192.0.2.53:a\n{lines}"));
+    let told = home.run(&["import", "data"]).expect(1).stderr;
+    assert_eq!(told.matches(": not carried over: ").count(), 300);
+}
+
 /// Nothing that anybody writes ends in a panic.
 #[test]
 fn what_is_broken_is_told() {

@@ -186,7 +186,7 @@ fn broken_sites_keep_everything_as_it_was() {
         text(
             FILE,
             world::sites(1).replace("[50.11, 8.68]", "[150.11, 8.68]"),
-            "zones/sites.yaml:3:21: \"150.11\" is no number",
+            "zones/sites.yaml:3:20: a latitude is from -90 to 90",
         ),
         a_fifo(FILE, "zones/sites.yaml: "),
         deleted(FILE, "zones/sites.yaml: is gone"),
