@@ -116,6 +116,15 @@ impl DomainReader<'_> {
                 };
                 let (content, ttl) = self.read_content(value);
                 let Some(content) = content else { continue };
+                let text = content.scalar().unwrap_or_default();
+                if Template::parse(text).is_ok_and(|template| template.places().next().is_some()) {
+                    leave_out(
+                        self.findings,
+                        &content.at,
+                        "data with places to fill in: records are the same for everybody",
+                    );
+                    continue;
+                }
                 if let Some(octets) = read_rdata(rtype, content, &Name::root(), self.findings) {
                     self.zone.push(&owner, rtype, ttl, &octets, &content.at, self.findings);
                     if !self.data.contains_key(&name) {
@@ -250,7 +259,7 @@ impl DomainReader<'_> {
             leave_out(self.findings, &node.at, format!("\"{text}\": rules have no condition for %{place}"));
             return Vec::new();
         }
-        let conditions_of = |name: &String| Some((conditions(&template.values(name)?)?, name.clone()));
+        let conditions_of = |name: &String| Some((conditions(&values_of(&template, name)?)?, name.clone()));
         let mut found: Vec<(Conditions, String)> = self.names.iter().filter_map(conditions_of).collect();
         if found.is_empty() {
             self.findings.warning(&node.at, format!("\"{text}\": no name with records comes of it"));
@@ -280,12 +289,20 @@ type Conditions = Vec<(&'static str, Vec<String>)>;
 /// Places that conditions of rules can say.
 const CARRIED: [&str; 6] = ["cc", "co", "cn", "re", "as", "af"];
 
+/// What stands in each place of a name. A wildcard stands for the labels of as many places as there are.
+fn values_of<'t>(template: &'t Template, name: &str) -> Option<Vec<(&'t str, String)>> {
+    /// More than templates have places.
+    const MOST_LABELS: usize = 8;
+    let Some(below) = name.strip_prefix("*.") else { return template.values(name) };
+    (1..=MOST_LABELS).find_map(|labels| template.values(&format!("{}{below}", "*.".repeat(labels))))
+}
+
 /// What the values of places ask of a client; `unknown` stands where nothing is known of it. None for what no client's place
 /// can be: a name that looks like one, and is none.
 fn conditions(values: &[(&str, String)]) -> Option<Conditions> {
     let value =
         |place: &str| values.iter().find(|(known, _)| *known == place).map(|(_, value)| value.as_str());
-    let known = |place: &str| value(place).filter(|value| *value != "unknown");
+    let known = |place: &str| value(place).filter(|value| !matches!(*value, "unknown" | "*"));
     let mut conditions = Vec::new();
     let one = |key: &'static str, value: String| (key, vec![value]);
     let country = match (known("cc"), known("co")) {

@@ -1,4 +1,4 @@
-//! The language of gdnsd's configuration: `key => value` within braces, lists within brackets, `#` for comments.
+//! The language of gdnsd's configuration: `key => value` within braces, lists within brackets, `#` and `;` for comments.
 //!
 //! It is read into the same nodes as YAML, which know where they stand.
 
@@ -58,12 +58,12 @@ impl Reader<'_> {
     fn skip_space(&mut self) -> Result<(), Refusal> {
         while let Some(letter) = self.peek() {
             match letter {
-                '#' => {
+                '#' | ';' => {
                     while self.peek().is_some_and(|letter| letter != '\n') {
                         self.next();
                     }
                 }
-                ',' | ';' => {
+                ',' => {
                     self.next();
                 }
                 letter if letter.is_whitespace() => {
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn braces_brackets_quotes_and_comments_are_read() {
-        let text = "a => { b = [1, 'x y'; \"\\065\\\"\"] } # c\nd => e\n";
+        let text = "a => { b = [1, 'x y', \"\\065\\\"\"] } # c\nd => e ; f\n";
         let mut findings = Findings::new();
         let root = read(&Source::new("config", text), &mut findings).unwrap();
         assert_eq!(findings.to_string(), "");

@@ -41,6 +41,8 @@ fn import(format: &str, files: &[&str]) -> Home {
         place("1.1.1.0/24", "AU", -33.9, 151.2),
         place("5.1.83.0/24", "DE", 50.1, 8.7),
         place("8.8.8.0/24", "US", 37.4, -122.1),
+        place("41.0.0.0/24", "ZA", -26.2, 28.0),
+        place("41.90.1.0/24", "KE", -1.3, 36.8),
         place("87.92.0.0/16", "FI", 60.2, 24.9),
     ];
     geo::write(&home.path("geodb"), "places", &rows);
@@ -84,6 +86,10 @@ fn of_powerdns_the_names_that_services_make_become_sites_and_their_places_rules(
     assert_eq!(of("service.geo.example.com", "10.1.2.3"), ["192.0.2.6"]);
     assert_eq!(of("service.geo.example.com", "1.1.1.1"), ["192.0.2.5"]);
     assert_eq!(of("region.geo.example.com", "1.1.1.1"), Vec::<String>::new());
+    // A wildcard is for all who have no name of their own.
+    assert_eq!(of("wild.geo.example.com", "41.90.1.1"), ["192.0.2.11"]);
+    assert_eq!(of("wild.geo.example.com", "41.0.0.1"), ["192.0.2.10"]);
+    assert_eq!(of("wild.geo.example.com", "87.92.0.1"), ["192.0.2.12"]);
     assert_eq!(answer(&home, "fi.eu.service.geo.example.com", "A", "1.1.1.1"), ["192.0.2.2"]);
 }
 

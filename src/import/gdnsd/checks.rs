@@ -29,7 +29,7 @@ impl Reader<'_> {
             mapping.get(key).and_then(Node::scalar).map_or_else(|| default.to_owned(), str::to_owned)
         };
         let mut known = vec!["plugin", "interval", "timeout", "up_thresh", "down_thresh"];
-        let mut check = match text("plugin", "").as_str() {
+        let mut check = match text("plugin", "http_status").as_str() {
             "http_status" => {
                 known.extend(["vhost", "url_path", "ok_codes", "port"]);
                 let mut keys = vec![("path", vec![text("url_path", "/")])];

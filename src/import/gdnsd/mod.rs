@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Imported, Steered, Zone, leave_out};
-use crate::finding::{At, Findings, Source};
+use crate::finding::{At, Findings, Severity, Source};
 use crate::wire::{Name, Rtype};
 use crate::yaml::{Content, Mapping, Node};
 use crate::zone::{Records, master};
@@ -20,6 +20,12 @@ use maps::Map;
 
 /// Of private use (RFC 6895 3.1): what a DYNA or DYNC record refers to.
 const DYNAMIC: Rtype = Rtype(65_400);
+
+/// Those whose resources are read.
+const PLUGINS: [&str; 6] = ["geoip", "metafo", "multifo", "weighted", "simplefo", "static"];
+
+/// Seconds, of records for which nothing says how long.
+const DEFAULT_TTL: &str = "86400";
 
 /// Configurations and zones that belong together.
 #[derive(Debug, Default)]
@@ -54,12 +60,20 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn read_zone(&mut self, apex: &Name, source: &Arc<Source>) {
+        // What gdnsd takes where neither the zone nor a record says a TTL. It is a line more than the file has.
+        let ttl = self.mappings("options").into_iter().find_map(|options| options.get("zones_default_ttl"));
+        let ttl = ttl.and_then(Node::scalar).unwrap_or(DEFAULT_TTL);
         let text: Vec<String> = source.text.lines().map(as_master_file).collect();
-        let readable = Source::new(&source.path, text.join("\n") + "\n");
-        let zone = master::read(&readable, apex, None, self.findings);
+        let readable = Source::new(&source.path, format!("$TTL {ttl}\n{}\n", text.join("\n")));
+        let mut own = Findings::complete();
+        let zone = master::read(&readable, apex, None, &mut own);
+        for finding in own.iter().filter(|finding| finding.severity == Severity::Error) {
+            let at = At::new(source, finding.line.saturating_sub(1).max(1), finding.column);
+            self.findings.error(&at, &finding.text);
+        }
         let (mut records, mut steered) = (Records::new(), Vec::new());
         for record in zone.records.iter() {
-            let (owner, at) = (record.owner_name(), At::new(source, record.at().line, 1));
+            let (owner, at) = (record.owner_name(), At::new(source, record.at().line.saturating_sub(1), 1));
             if record.rtype != DYNAMIC {
                 if records.push(&owner, record.rtype, record.ttl, record.rdata, &at).is_err() {
                     leave_out(self.findings, &at, "more than a zone can hold");
@@ -153,12 +167,17 @@ impl<'a> Reader<'a> {
         let files = self.files;
         for root in &files.configurations {
             let Some(root) = root.mapping("", &mut Findings::new()) else { continue };
-            if let Some((key, _)) = root.entries.iter().find(|(key, _)| key.scalar() == Some("options")) {
-                self.findings
-                    .warning(&key.at, "options: what the server itself is told stands in meridian.yaml");
+            let is_read = |key: &Node| {
+                let text = key.scalar().unwrap_or_default();
+                ["plugins", "service_types"].contains(&text) || PLUGINS.contains(&text)
+            };
+            for (key, _) in root.entries.iter().filter(|(key, _)| !is_read(key)) {
+                let text = key.scalar().unwrap_or_default();
+                let told = format!("{text}: what the server itself is told stands in meridian.yaml");
+                self.findings.warning(&key.at, told);
             }
         }
-        for plugin in ["geoip", "metafo", "multifo", "weighted", "simplefo", "static"] {
+        for plugin in PLUGINS {
             for mapping in self.mappings(plugin) {
                 let resources =
                     mapping.get("resources").and_then(|node| node.mapping("", &mut Findings::new()));

@@ -78,15 +78,20 @@ impl<'a> Reader<'a> {
             return None;
         };
         let mut sites: HashMap<String, String> = HashMap::new();
-        for (key, value) in written.entries {
+        let read: Vec<(&Node, &Node, Data)> =
+            written.entries.iter().map(|(key, value)| (key, value, self.data_of(value))).collect();
+        let is_name = |data: &Data| data.iter().any(|(rtype, _)| *rtype == Rtype::CNAME);
+        let has_addresses = read.iter().any(|(.., data)| !data.is_empty() && !is_name(data));
+        for (key, value, data) in read {
             let datacenter = key.scalar().unwrap_or_default();
-            let data = self.data_of(value);
-            if data.is_empty() {
-                leave_out(
-                    self.findings,
-                    &value.at,
-                    format!("datacenter {datacenter} of {resource}: no addresses"),
-                );
+            if data.is_empty() || (is_name(&data) && has_addresses) {
+                let why = match data.is_empty() {
+                    true => "no addresses",
+                    false => {
+                        "a name beside addresses; the sites of a service are all the one or all the other"
+                    }
+                };
+                leave_out(self.findings, &value.at, format!("datacenter {datacenter} of {resource}: {why}"));
                 continue;
             }
             let names = [datacenter.to_owned(), format!("{datacenter}-{resource}")];

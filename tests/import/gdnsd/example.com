@@ -1,4 +1,3 @@
-$TTL 3600
 @ SOA ns1 hostmaster 1 7200 30m 3d 900
   NS ns1
   NS ns2.example.net.
@@ -10,5 +9,7 @@ cdn  DYNC geoip!cdn
 pair DYNA multifo!pair
 many DYNA weighted!many
 two  DYNA simplefo!two
+mixed DYNA geoip!mixed
 gone DYNA geoip!gone
+wrong A 192.0.2.530
 us   DYNA geoip!www/us
