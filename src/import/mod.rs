@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use crate::finding::{At, Findings};
-use crate::wire::{Name, Rtype, rdata};
+use crate::wire::{Name, Rtype};
 use crate::zone::Records;
 
 mod alpha3;
@@ -28,6 +28,9 @@ pub mod write;
 
 /// Types and octets of records, in the order written.
 pub type Data = Vec<(Rtype, Vec<u8>)>;
+
+/// Keys of a rule, each with its values.
+pub type Conditions = Vec<(&'static str, Vec<String>)>;
 
 /// What was read, whatever it was written in.
 #[derive(Debug, Default)]
@@ -108,7 +111,7 @@ impl Service {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rule {
     /// All must hold, each with one of its values; none is for everybody.
-    pub conditions: Vec<(&'static str, Vec<String>)>,
+    pub conditions: Conditions,
     /// Names of sites; without any the answer is NODATA.
     pub sites: Vec<String>,
 }
@@ -161,23 +164,6 @@ impl Zone {
         Zone::of(apex, Records::new())
     }
 
-    /// Adds a record that is given in presentation format; names without a final dot end in `origin`.
-    pub fn add(
-        &mut self,
-        owner: &Name,
-        rtype: Rtype,
-        ttl: u32,
-        text: &str,
-        origin: &Name,
-        at: &At,
-        findings: &mut Findings,
-    ) {
-        match rdata::parse(rtype, text, origin) {
-            Ok(octets) => self.push(owner, rtype, ttl, &octets, at, findings),
-            Err(error) => leave_out(findings, at, format!("{rtype}: {}", error.text)),
-        }
-    }
-
     /// Adds a record, unless it is there.
     pub fn push(
         &mut self,
@@ -188,7 +174,7 @@ impl Zone {
         at: &At,
         findings: &mut Findings,
     ) {
-        let key = [&owner.to_lowercase().wire(), &rtype.0.to_be_bytes()[..], octets].concat();
+        let key = [owner.to_lowercase().wire(), &rtype.0.to_be_bytes()[..], octets].concat();
         if self.known.insert(key) && self.records.push(owner, rtype, ttl, octets, at).is_err() {
             leave_out(findings, at, "more than a record, or a zone, can hold");
         }
@@ -219,10 +205,10 @@ impl Imported {
 
     /// The first of `names` that no service has.
     #[must_use]
-    pub fn free_service_name(&self, names: [String; 2]) -> String {
+    pub fn free_service_name(&self, names: &[String; 2]) -> String {
         let is_free = |name: &String| self.services.iter().all(|service| service.name != *name);
         let numbered = (2..).map(|number| format!("{}-{number}", names[1]));
-        let mut candidates = names.clone().into_iter().chain(numbered);
+        let mut candidates = names.iter().cloned().chain(numbered);
         candidates.find(is_free).unwrap_or_default()
     }
 }

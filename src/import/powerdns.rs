@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use ipnetwork::IpNetwork;
 
 use super::template::Template;
-use super::{Data, Imported, Rule, Service, Steered, Zone, alpha3, leave_out};
+use super::{Conditions, Data, Imported, Rule, Service, Steered, Zone, alpha3, leave_out};
 use crate::finding::{At, Findings};
 use crate::geo::{Continent, Country};
 use crate::wire::rdata::parse_period;
@@ -172,7 +172,7 @@ impl DomainReader<'_> {
         }
         let relative = owner.relative_to(&self.zone.apex);
         let whole = owner.to_string().trim_end_matches('.').to_owned();
-        let mut service = Service::new(self.imported.free_service_name([relative, whole]));
+        let mut service = Service::new(self.imported.free_service_name(&[relative, whole]));
         let mut ttl = None;
         match &node.content {
             Content::Mapping(entries) => {
@@ -282,9 +282,6 @@ impl DomainReader<'_> {
         self.imported.site([relative.to_owned(), name.to_owned()], None, data)
     }
 }
-
-/// Keys of a rule, with their values.
-type Conditions = Vec<(&'static str, Vec<String>)>;
 
 /// Places that conditions of rules can say.
 const CARRIED: [&str; 6] = ["cc", "co", "cn", "re", "as", "af"];

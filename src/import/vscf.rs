@@ -215,6 +215,6 @@ mod tests {
         assert_eq!(told("a => \"b"), "1:8: a quoted text without its end");
         assert_eq!(told("a => }"), "1:6: a text is expected here");
         assert_eq!(told("$include{x}"), "1:1: what $include names is not read; give all in one file");
-        assert!(told(&"a => [".repeat(1).replace("[", &"[".repeat(100))).contains("nested too deep"));
+        assert!(told(&format!("a => {}", "[".repeat(100))).contains("nested too deep"));
     }
 }

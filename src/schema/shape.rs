@@ -19,7 +19,7 @@ pub(super) fn mapping(keys: impl IntoIterator<Item = Key>) -> Value {
 }
 
 /// A mapping whose keys are names that somebody chose.
-pub(super) fn by_name(value: Value) -> Value {
+pub(super) fn by_name(value: &Value) -> Value {
     json!({ "type": ["object", "null"], "additionalProperties": value })
 }
 
@@ -83,12 +83,14 @@ pub(super) fn any(shapes: impl IntoIterator<Item = Value>) -> Value {
 
 /// One, or a list that may be empty.
 pub(super) fn list(item: Value) -> Value {
-    any([item.clone(), json!({ "type": "array", "items": item })])
+    let several = json!({ "type": "array", "items": item });
+    any([item, several])
 }
 
 /// One, or a list with at least one.
 pub(super) fn one_or_more(item: Value) -> Value {
-    any([item.clone(), json!({ "type": "array", "items": item, "minItems": 1 })])
+    let several = json!({ "type": "array", "items": item, "minItems": 1 });
+    any([item, several])
 }
 
 /// What stands once in the file, for it is long and used often.

@@ -31,9 +31,9 @@ pub(super) fn definitions() -> Value {
 /// Of a shared file, and of a zone's.
 pub(super) fn keys() -> [Key; 3] {
     [
-        ("sites", "Where content is served: by name", by_name(site())),
-        ("profiles", "Times and counts for checks: by name", by_name(profile())),
-        ("services", "What steered names refer to: by name", by_name(service())),
+        ("sites", "Where content is served: by name", by_name(&site())),
+        ("profiles", "Times and counts for checks: by name", by_name(&profile())),
+        ("services", "What steered names refer to: by name", by_name(&service())),
     ]
 }
 

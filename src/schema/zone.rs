@@ -16,7 +16,7 @@ pub(super) fn file() -> Value {
         (
             "records",
             "By owner, then by type; @ is the zone itself, and names without a final dot are completed by the zone's",
-            by_name(owner()),
+            by_name(&owner()),
         ),
         ("expect", "Tests that live with the zone", list(defined("expectation"))),
     ];

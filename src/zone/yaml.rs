@@ -261,7 +261,7 @@ impl ZoneReader<'_> {
                     }
                     Ok(rtype) => self.read_rrset(owner, rtype, ttl.unwrap_or(self.ttl), value),
                     Err(_) => {
-                        self.findings.error(&key.at, unknown_key_or_type(word, value, &["service", "ttl"]))
+                        self.findings.error(&key.at, unknown_key_or_type(word, value, &["service", "ttl"]));
                     }
                 },
             }

@@ -160,10 +160,10 @@ fn visit<'n>(
                     let key = key.scalar().unwrap_or_default();
                     match shape["properties"].get(key) {
                         Some(schema) => {
-                            visit(schema, &format!("{place}/{}", place_of(key)), value, seen, each)
+                            visit(schema, &format!("{place}/{}", place_of(key)), value, seen, each);
                         }
                         None => {
-                            visit(&shape["additionalProperties"], &format!("{place}/*"), value, seen, each)
+                            visit(&shape["additionalProperties"], &format!("{place}/*"), value, seen, each);
                         }
                     }
                 }

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use super::{Reader, texts};
 use crate::finding::Findings;
 use crate::geo::{Continent, Country};
-use crate::import::leave_out;
+use crate::import::{Conditions, leave_out};
 use crate::yaml::{Content, Mapping, Node};
 
 impl Reader<'_> {
@@ -120,11 +120,11 @@ impl Reader<'_> {
 pub(super) struct Map {
     pub(super) datacenters: Vec<String>,
     pub(super) coordinates: HashMap<String, (f64, f64)>,
-    pub(super) rules: Vec<(Vec<(&'static str, Vec<String>)>, Vec<String>)>,
+    pub(super) rules: Vec<(Conditions, Vec<String>)>,
 }
 
 /// Of a continent, a country in it, or a region of that; none for what is deeper or unknown.
-pub(super) fn condition_of(places: &[&str]) -> Option<Vec<(&'static str, Vec<String>)>> {
+pub(super) fn condition_of(places: &[&str]) -> Option<Conditions> {
     let one = |key: &'static str, value: String| Some(vec![(key, vec![value])]);
     match places {
         [] => Some(Vec::new()),

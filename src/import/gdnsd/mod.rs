@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
         };
         let name = service.map(|mut service| {
             let names = [resource.to_owned(), format!("{resource}-{plugin}")];
-            service.name = self.imported.free_service_name(names);
+            service.name = self.imported.free_service_name(&names);
             let name = service.name.clone();
             self.imported.services.push(service);
             name

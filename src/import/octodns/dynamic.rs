@@ -2,7 +2,7 @@
 
 use super::{Written, ZoneReader};
 use crate::geo::{Continent, Country};
-use crate::import::{Check, Data, Rule, Service, Steered, leave_out};
+use crate::import::{Check, Conditions, Data, Rule, Service, Steered, leave_out};
 use crate::wire::{Name, Rtype};
 use crate::yaml::{Mapping, Node};
 
@@ -12,7 +12,7 @@ impl ZoneReader<'_> {
         let relative = owner.relative_to(&self.zone.apex);
         let relative = if relative == "@" { "apex".to_owned() } else { relative };
         let whole = owner.to_string().trim_end_matches('.').to_owned();
-        let mut service = Service::new(self.imported.free_service_name([relative.clone(), whole.clone()]));
+        let mut service = Service::new(self.imported.free_service_name(&[relative.clone(), whole.clone()]));
         service.ttl = written.iter().map(|written| written.ttl).min();
         let mut pools: Vec<Pool> = Vec::new();
         let mut rules: Option<Vec<WrittenRule>> = None;
@@ -164,7 +164,7 @@ impl ZoneReader<'_> {
                 next = pool.fallback.as_ref();
             }
             // Conditions of one rule are ANDed here; those of octoDNS are alternatives.
-            let mut kinds: Vec<(&'static str, Vec<String>)> = Vec::new();
+            let mut kinds: Conditions = Vec::new();
             for (key, value) in &rule.conditions {
                 match kinds.iter_mut().find(|(known, _)| known == key) {
                     Some((_, values)) => values.push(value.clone()),

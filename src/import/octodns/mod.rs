@@ -42,7 +42,10 @@ fn add_soa(zone: &mut Zone, root: &Node, findings: &mut Findings) {
         return;
     };
     let text = format!("{server} hostmaster 0 3600 600 1209600 300");
-    zone.add(&apex, Rtype::SOA, DEFAULT_TTL, &text, &apex, &root.at, findings);
+    match rdata::parse(Rtype::SOA, &text, &apex) {
+        Ok(octets) => zone.push(&apex, Rtype::SOA, DEFAULT_TTL, &octets, &root.at, findings),
+        Err(error) => leave_out(findings, &root.at, format!("SOA: {}", error.text)),
+    }
 }
 
 struct ZoneReader<'a> {

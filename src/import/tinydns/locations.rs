@@ -27,7 +27,7 @@ pub(super) fn steer(
         let relative = owner.relative_to(&zones[number].apex);
         let relative = if relative == "@" { "apex".to_owned() } else { relative };
         let whole = owner.to_string().trim_end_matches('.').to_owned();
-        let mut service = Service::new(imported.free_service_name([relative.clone(), whole.clone()]));
+        let mut service = Service::new(imported.free_service_name(&[relative.clone(), whole.clone()]));
         service.ecs = false;
         service.ttl = lines.iter().map(|line| line.ttl).min();
         for line in &lines {
