@@ -11,6 +11,7 @@
 //!   files -> yaml, zone, site, geo -> catchment -> reload   health <- probes
 //!                                                  daemon: publishes, starts, stops;  cli, control: people
 //!   others' files -> import -> files               coverage: counts who gets what, for people; draw: shows it
+//!                                                  replay: asks two snapshots what real clients asked
 //! ```
 //!
 //! # What holds everywhere
@@ -47,6 +48,7 @@ mod parallel;
 pub mod policy;
 pub mod reload;
 mod replace;
+pub mod replay;
 pub mod schema;
 pub mod site;
 pub mod snapshot;
