@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 use meridian::coverage::summary::{by_site, moves, total};
-use meridian::coverage::{Addresses, Side, View, clients::Clients, count};
+use meridian::coverage::{Addresses, Side, View, count};
 use meridian::draw::{Colour, Picture, Shape, Size, png, svg};
 use meridian::geo::Databases;
 use meridian::health::board::{Board, Layout, Share};
@@ -166,27 +166,6 @@ fn what_moves_is_what_the_site_had_and_it_goes_to_its_neighbour() {
     // From Berlin: 577 km to Amsterdam, 424 km to Frankfurt.
     let added = moved[0].added_km.quantile(0.5).expect("kilometres");
     assert!((140..170).contains(&added), "{added}");
-}
-
-#[test]
-fn a_query_log_is_steered_by_subnet_and_source() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let world = world(folder.path());
-    let [well, down, _] = boards(&world);
-    let rtype = world.snapshot.service(0).find_type(Rtype::A).expect("a type");
-    let view = View { snapshot: &world.snapshot, service: 0, rtype };
-    let log = "\
-        {\"client\":\"5.0.4.0/24\",\"service\":\"web\",\"site\":\"syd\"}\n\
-        {\"client\":\"5.0.4.0/24\",\"subnet\":\"5.0.6.0/24\",\"service\":\"web\"}\n\
-        {\"client\":\"5.0.4.0/24\",\"qname\":\"ns1.example.com.\"}\n\
-        {\"client\":\"5.0.4.0/24\",\"service\":\"another\"}\n\
-        no line\n\n";
-    let clients = Clients::read(log.as_bytes(), "web").expect("a log");
-    assert_eq!((clients.queries(), clients.unreadable), (2, 1));
-    let mut given = clients.steer([&well, &down].map(|board| Side { view, board }));
-    given.sort_by_key(|([before, _], _)| *before != Given::Site(2));
-    assert_eq!(given[0], ([Given::Site(2); 2], 1));
-    assert!(matches!(given[1].0[0], Given::NoSite(_)), "{given:?}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! Every test has a server of its own in a folder of its own, at a port that the kernel chose; nothing is waited for but
 //! events. What a response means is no matter here: that is what `scenarios` are for.
 
+#[path = "support/capture.rs"]
+mod capture;
 #[path = "system/commands.rs"]
 mod commands;
 #[path = "system/damage.rs"]
@@ -41,6 +43,8 @@ mod question;
 mod reload;
 #[path = "system/replace.rs"]
 mod replace;
+#[path = "system/replayed.rs"]
+mod replayed;
 #[path = "system/sample.rs"]
 mod sample;
 #[path = "support/server.rs"]

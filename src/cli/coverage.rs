@@ -38,7 +38,7 @@ pub(super) struct World {
     layout: Layout,
     pub(super) databases: Databases,
     pub(super) service: Arc<Service>,
-    index: ServiceIndex,
+    pub(super) index: ServiceIndex,
     rtype: TypeIndex,
     pub(super) type_name: Rtype,
 }

@@ -29,6 +29,7 @@ mod man;
 mod map;
 mod operate;
 mod replace;
+mod replayed;
 mod schema;
 mod serve;
 mod served;

@@ -1,8 +1,7 @@
 //! `meridian simulate`: who would move where, before anyone does it.
 
 use std::fs::File;
-use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -11,11 +10,14 @@ use serde_json::{Value, json};
 use super::Places;
 use super::coverage::{Failure, World, percent, quantile, shares_json, table, write_pictures, wrong_usage};
 use super::map::notes_of;
-use crate::coverage::clients::Clients;
+use super::replayed::trouble;
 use crate::coverage::summary::{Grid, Group, Move, by_site, moves, total};
 use crate::coverage::{Addresses, Part, count};
 use crate::draw::map::{Map, draw};
+use crate::health::board::Board;
 use crate::nameserver::Given;
+use crate::replay::compare::{Comparison, Side};
+use crate::replay::{self, Counts};
 
 /// Tell where the clients of sites would go that fail or are drained, how much farther that is, and who would be loaded how much.
 ///
@@ -31,7 +33,7 @@ pub(super) struct Simulate {
     /// A site to take as drained; may be given several times.
     #[arg(long, value_name = "SITE")]
     drain: Vec<String>,
-    /// A query log: what its clients would get, beside the address space.
+    /// Queries that clients sent (query log, pcap, pcapng, dnstap): what they would get, beside the address space.
     #[arg(long, value_name = "FILE")]
     queries: Option<PathBuf>,
     /// The type that is asked for; A if any site has it.
@@ -62,14 +64,24 @@ struct Outcome {
     clients: Option<Answered>,
 }
 
-/// What the queries of a log were and would be given.
+/// What the queries of a file that the service answers are given, and would be.
 struct Answered {
     queries: u64,
-    unreadable: u64,
+    counts: Counts,
     given: Vec<([Given; 2], u64)>,
 }
 
 impl Answered {
+    fn read(path: &Path, world: &World, boards: [&Board; 2]) -> Result<Answered, Failure> {
+        let told = |error| wrong_usage(format!("{}: {error}", path.display()));
+        let file = File::open(path).map_err(told)?;
+        let sides = boards.map(|board| Side { snapshot: &world.snapshot, board });
+        let mut comparison = Comparison::default();
+        let counts = replay::read(file, &mut |question| comparison.add(question, sides)).map_err(told)?;
+        let given = comparison.moves_of([world.index; 2]);
+        Ok(Answered { queries: given.iter().map(|(_, queries)| queries).sum(), counts, given })
+    }
+
     fn part(&self, holds: impl Fn([Given; 2]) -> bool) -> f64 {
         let queries: u64 = self.given.iter().filter(|(given, _)| holds(*given)).map(|(_, count)| count).sum();
         queries as f64 / self.queries.max(1) as f64
@@ -113,13 +125,7 @@ impl Simulate {
         let sides = [world.side(&before), world.side(&after)];
         let clients = match &self.queries {
             None => None,
-            Some(path) => {
-                let told = |error| wrong_usage(format!("{}: {error}", path.display()));
-                let log = BufReader::new(File::open(path).map_err(told)?);
-                let clients = Clients::read(log, &world.service.name).map_err(told)?;
-                let given = clients.steer(sides);
-                Some(Answered { queries: clients.queries(), unreadable: clients.unreadable, given })
-            }
+            Some(path) => Some(Answered::read(path, &world, [&before, &after])?),
         };
         let parts = count(sides, &world.databases);
         let first: Vec<Part<1>> = parts
@@ -214,10 +220,8 @@ impl Simulate {
         let has_queries = outcome.clients.is_some();
         if let (Some(clients), Some(path)) = (&outcome.clients, &self.queries) {
             text.push_str(&format!("queries    {} of this service in {}", clients.queries, path.display()));
-            if clients.unreadable > 0 {
-                text.push_str(&format!("; {} lines are none of a query log", clients.unreadable));
-            }
             text.push('\n');
+            trouble(clients.counts).iter().for_each(|line| text.push_str(&format!("           {line}\n")));
         }
         let mut rows = vec![["from", "to", "IPv4", "IPv6"].map(str::to_owned).to_vec()];
         rows[0].extend(has_queries.then(|| "queries".to_owned()));
@@ -301,7 +305,8 @@ impl Simulate {
             "down": self.down,
             "drained": self.drain,
             "queries": clients.map(|clients| clients.queries),
-            "unreadable_lines": clients.map(|clients| clients.unreadable),
+            "unreadable": clients.map(|clients| clients.counts.unreadable),
+            "cut_off": clients.map(|clients| clients.counts.is_cut_off),
             "moves": outcome.moves.iter().map(told_move).collect::<Vec<_>>(),
             "sites": self.loads(world, outcome).iter().map(told_load).collect::<Vec<_>>(),
         })

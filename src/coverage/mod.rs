@@ -26,7 +26,6 @@ use crate::parallel;
 use crate::site::compile::TypeIndex;
 use crate::snapshot::Snapshot;
 
-pub mod clients;
 pub mod summary;
 
 /// Whose answers are counted.

@@ -1,35 +1,31 @@
 //! `meridian diff`: what would be answered differently, before it is.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::Places;
 use super::coverage::{Failure, percent, write_pictures, wrong_usage};
-use super::history::time;
+use super::replayed::Replayed;
 use crate::change::diff::{self, ServiceChange, ZoneChange, in_merged, merge};
-use crate::change::history::{Entry, History};
+use crate::change::history::History;
 use crate::config::Config;
-use crate::control::{self, Command};
-use crate::coverage::clients::Clients;
 use crate::coverage::summary::{Grid, Group, Move, by_site, moves, total};
-use crate::coverage::{Addresses, Part, Side, View, count};
+use crate::coverage::{Addresses, Part, Side, count};
 use crate::draw::map::{Map, Mark, draw};
-use crate::finding::{Findings, Severity, did_you_mean};
+use crate::finding::{Findings, did_you_mean};
 use crate::geo::{Country, Databases};
-use crate::health::board::{Board, Layout};
 use crate::nameserver::Given;
-use crate::reload::{Answering, Outcome, Reload, Reloader};
+use crate::reload::Outcome;
 use crate::site::{Service, Site};
-use crate::snapshot::Snapshot;
-use crate::stamp::Stamp;
 use crate::wire::{Name, Rtype};
 use clap::Args;
 
+pub(super) mod sides;
 mod tell;
+
+use sides::{Origin, Sides, Version, running};
 
 /// Tell what would be answered differently, and to whom: records, and who moves from which site to which.
 ///
@@ -46,7 +42,7 @@ pub(super) struct Diff {
     /// Compare with this: what is served, a folder of zones, or a snapshot of history.
     #[arg(long, value_name = "running|DIR|N", default_value = "running")]
     against: String,
-    /// A query log: what its clients would get, beside the address space.
+    /// Queries that clients sent (query log, pcap, pcapng, dnstap): how many would be answered differently.
     #[arg(long, value_name = "FILE")]
     queries: Option<PathBuf>,
     /// Draw who moves into this file; with several services that change, of the one that is named by --service.
@@ -65,20 +61,6 @@ pub(super) struct Diff {
     json: bool,
 }
 
-/// One side of the comparison.
-struct Version {
-    zones: Vec<Answering>,
-    services: Vec<Arc<Service>>,
-    snapshot: Snapshot,
-    layout: Layout,
-}
-
-/// Where one side comes from.
-enum Origin {
-    Folder(PathBuf),
-    Snapshot(Box<Entry>),
-}
-
 /// All that there is to tell.
 struct Told {
     against: String,
@@ -88,6 +70,7 @@ struct Told {
     notes: Vec<String>,
     zones: BTreeMap<Name, ZoneChange>,
     services: Vec<Changed>,
+    replayed: Option<Replayed>,
 }
 
 /// A service that is not what it was.
@@ -114,9 +97,9 @@ struct OfType {
     queries: Option<Queries>,
 }
 
+/// Of a file's queries those that ask the service for the type.
 struct Queries {
     all: u64,
-    unreadable: u64,
     given: Vec<([Given; 2], u64)>,
 }
 
@@ -176,147 +159,25 @@ impl Diff {
         old: &Origin,
         new: &Origin,
     ) -> Result<Told, Failure> {
-        let failed = |error: std::io::Error| (format!("{error}\n"), ExitCode::from(1));
-        let folders = tempfile::tempdir().map_err(failed)?;
-        let mut reloader = Reloader::to_compare(config);
-        let mut notes = Vec::new();
-        let begun = match old {
-            Origin::Folder(folder) => {
-                reloader.read_from(Some(folder.clone()));
-                reloader.reload(false)
-            }
-            Origin::Snapshot(entry) => {
-                let folder = folders.path().join("old");
-                history.check_out(entry, &folder).map_err(failed)?;
-                let databases =
-                    entry.databases.iter().map(|known| (known.path.clone(), known.stamp)).collect();
-                let begun = reloader.begin_with(&folder, databases);
-                let has_databases = !entry.databases.is_empty();
-                let is_as_it_was = reloader.take_unverified().is_some();
-                if has_databases && !is_as_it_was && entry.databases.iter().any(|known| !known.is_there()) {
-                    notes.push(format!(
-                        "the geo databases of snapshot {} are not at hand any more: what they move is not told",
-                        entry.number
-                    ));
-                }
-                begun
-            }
-        };
-        let geography = reloader.databases().to_vec();
-        let old_version =
-            Version::of(&reloader, begun.snapshot).ok_or((begun.findings.to_string(), ExitCode::from(1)))?;
-        let is_forced = matches!(new, Origin::Snapshot(_));
-        match new {
-            Origin::Folder(folder) if !folder.is_dir() => {
-                return Err(wrong_usage(format!("{}: there is no such folder", folder.display())));
-            }
-            Origin::Folder(folder) => reloader.read_from(Some(folder.clone())),
-            Origin::Snapshot(entry) => {
-                let folder = folders.path().join("new");
-                history.check_out(entry, &folder).map_err(failed)?;
-                reloader.read_from(Some(folder));
-            }
-        }
-        let Reload { outcome, findings, mut snapshot } = reloader.reload(is_forced);
-        if outcome == Outcome::Held {
-            snapshot = reloader.reload(true).snapshot;
-        }
+        let sides = Sides::read(config, history, old, new)?;
         let mut told = Told {
             against: old.in_words(),
             with: new.in_words(),
-            outcome,
-            findings: findings
-                .only(|finding| finding.severity == Severity::Error)
-                .with_paths(|path| without_folder(path, folders.path())),
-            notes,
+            outcome: sides.outcome,
+            findings: sides.findings.clone(),
+            notes: sides.notes.clone(),
             zones: BTreeMap::new(),
             services: Vec::new(),
+            replayed: None,
         };
-        if let Some(new_version) = Version::of(&reloader, snapshot) {
-            told.zones = diff::zones(&old_version.zones, &new_version.zones);
-            let is_moved = reloader.databases() != geography;
-            told.services = self.services(&old_version, &new_version, is_moved, reloader.databases())?;
+        if let (Some(file), Some(both)) = (&self.queries, sides.both()) {
+            told.replayed = Some(Replayed::read(file, both)?);
+        }
+        if let Some(new) = &sides.new {
+            told.zones = diff::zones(&sides.old.zones, &new.zones);
+            told.services = services(&sides, new, told.replayed.as_ref());
         }
         Ok(told)
-    }
-
-    /// Those that are not what they were.
-    fn services(
-        &self,
-        old: &Version,
-        new: &Version,
-        is_moved: bool,
-        databases: &[(PathBuf, Stamp)],
-    ) -> Result<Vec<Changed>, Failure> {
-        let sites = |service: &Service| service.sites.iter().map(|site| site.name.clone()).collect();
-        let find =
-            |version: &Version, name: &str| version.services.iter().position(|known| known.name == name);
-        let mut changed = Vec::new();
-        let mut opened = None;
-        for (number, before) in old.services.iter().enumerate() {
-            let name = before.name.clone();
-            let Some(now) = find(new, &name) else {
-                changed.push(Changed { name, state: State::Removed(sites(before)) });
-                continue;
-            };
-            let change = diff::service(before, &new.services[now]);
-            if change.is_none() && !is_moved {
-                continue;
-            }
-            let databases = opened.get_or_insert_with(|| {
-                let paths: Vec<PathBuf> = databases.iter().map(|(path, _)| path.clone()).collect();
-                Databases::open(&paths, &mut Findings::new())
-            });
-            let of_types = self.who_moves((old, number), (new, now), databases)?;
-            if change.is_some() || of_types.iter().any(|of_type| !of_type.moves.is_empty()) {
-                changed.push(Changed { name, state: State::Other(change, of_types) });
-            }
-        }
-        let added = new.services.iter().filter(|service| find(old, &service.name).is_none());
-        changed.extend(
-            added.map(|service| Changed { name: service.name.clone(), state: State::Added(sites(service)) }),
-        );
-        changed.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(changed)
-    }
-
-    fn who_moves(
-        &self,
-        old: (&Version, usize),
-        new: (&Version, usize),
-        databases: &Databases,
-    ) -> Result<Vec<OfType>, Failure> {
-        let boards = [old.0, new.0].map(|version| Board::new(version.layout.clone()));
-        let (merged, numbers) = merge(&old.0.services[old.1], &new.0.services[new.1]);
-        let mut of_types: Vec<OfType> = Vec::new();
-        for rtype in [Rtype::A, Rtype::AAAA] {
-            let [Some(old_view), Some(new_view)] =
-                [old, new].map(|(version, service)| version.view(service, rtype))
-            else {
-                continue;
-            };
-            let sides =
-                [Side { view: old_view, board: &boards[0] }, Side { view: new_view, board: &boards[1] }];
-            let parts = in_merged(count(sides, databases), &numbers);
-            let moves = moves(&merged, &parts);
-            let countries = moves.iter().map(|moved| countries(&parts, moved)).collect();
-            let queries = self.queries.as_ref().map(|log| {
-                let told = |error| wrong_usage(format!("{}: {error}", log.display()));
-                let read = BufReader::new(File::open(log).map_err(told)?);
-                let clients = Clients::read(read, &merged.name).map_err(told)?;
-                let in_merged = |given| match given {
-                    Given::Site(site) => Given::Site(numbers[usize::from(site)]),
-                    other => other,
-                };
-                let given = clients.steer(sides).into_iter();
-                let given =
-                    given.map(|([before, now], queries)| ([in_merged(before), now], queries)).collect();
-                Ok::<_, Failure>(Queries { all: clients.queries(), unreadable: clients.unreadable, given })
-            });
-            let (all, queries) = (total(&parts), queries.transpose()?);
-            of_types.push(OfType { rtype, merged: merged.clone(), all, moves, countries, parts, queries });
-        }
-        Ok(of_types)
     }
 
     fn draw(&self, told: &Told) -> Result<(), Failure> {
@@ -364,24 +225,69 @@ impl Diff {
     }
 }
 
-/// A file of a snapshot is that, and not where it lies while it is compared.
-fn without_folder(path: &Path, folders: &Path) -> PathBuf {
-    let within = path.strip_prefix(folders).ok().and_then(|path| path.strip_prefix("old").ok());
-    within.map_or_else(|| path.to_owned(), |path| Path::new("(as it is served)").join(path))
+/// Those that are not what they were.
+fn services(sides: &Sides, new: &Version, replayed: Option<&Replayed>) -> Vec<Changed> {
+    let old = &sides.old;
+    let sites = |service: &Service| service.sites.iter().map(|site| site.name.clone()).collect();
+    let find = |version: &Version, name: &str| version.services.iter().position(|known| known.name == name);
+    let mut changed = Vec::new();
+    let mut opened = None;
+    for (number, before) in old.services.iter().enumerate() {
+        let name = before.name.clone();
+        let Some(now) = find(new, &name) else {
+            changed.push(Changed { name, state: State::Removed(sites(before)) });
+            continue;
+        };
+        let change = diff::service(before, &new.services[now]);
+        if change.is_none() && !sides.is_moved {
+            continue;
+        }
+        let databases = opened.get_or_insert_with(|| Databases::open(&sides.databases, &mut Findings::new()));
+        let of_types = who_moves((old, number), (new, now), databases, replayed);
+        if change.is_some() || of_types.iter().any(|of_type| !of_type.moves.is_empty()) {
+            changed.push(Changed { name, state: State::Other(change, of_types) });
+        }
+    }
+    let added = new.services.iter().filter(|service| find(old, &service.name).is_none());
+    changed.extend(
+        added.map(|service| Changed { name: service.name.clone(), state: State::Added(sites(service)) }),
+    );
+    changed.sort_by(|a, b| a.name.cmp(&b.name));
+    changed
 }
 
-/// What the server serves; without one, what was served last.
-fn running(config: &Config, history: &History) -> Result<Entry, Failure> {
-    let status = control::tell(&config.control, &Command::Status);
-    let number = status.ok().and_then(|status| status["snapshot"].as_u64());
-    let entry = number.map_or_else(|| history.last(), |number| history.entry(number));
-    entry.ok_or_else(|| {
-        let text = match number {
-            Some(number) => format!("snapshot {number} is served, and history does not have it\n"),
-            None => format!("nothing was served yet, as far as {} tells\n", config.state.display()),
+fn who_moves(
+    old: (&Version, usize),
+    new: (&Version, usize),
+    databases: &Databases,
+    replayed: Option<&Replayed>,
+) -> Vec<OfType> {
+    let (merged, numbers) = merge(&old.0.services[old.1], &new.0.services[new.1]);
+    let mut of_types: Vec<OfType> = Vec::new();
+    for rtype in [Rtype::A, Rtype::AAAA] {
+        let [Some(old_view), Some(new_view)] =
+            [old, new].map(|(version, service)| version.view(service, rtype))
+        else {
+            continue;
         };
-        (text, ExitCode::from(5))
-    })
+        let sides =
+            [Side { view: old_view, board: &old.0.board }, Side { view: new_view, board: &new.0.board }];
+        let parts = in_merged(count(sides, databases), &numbers);
+        let moves = moves(&merged, &parts);
+        let countries = moves.iter().map(|moved| countries(&parts, moved)).collect();
+        let queries = replayed.map(|replayed| {
+            let moved = replayed.comparison.moves([old.1 as u16, new.1 as u16], rtype);
+            let in_merged = |given| match given {
+                Given::Site(site) => Given::Site(numbers[usize::from(site)]),
+                other => other,
+            };
+            let given = moved.iter().map(|([before, now], queries)| ([in_merged(*before), *now], *queries));
+            Queries { all: moved.iter().map(|(_, queries)| queries).sum(), given: given.collect() }
+        });
+        let all = total(&parts);
+        of_types.push(OfType { rtype, merged: merged.clone(), all, moves, countries, parts, queries });
+    }
+    of_types
 }
 
 /// Those that move most, by what most of them have.
@@ -397,32 +303,6 @@ fn countries(parts: &[Part<2>], moved: &Move) -> Vec<(Country, Addresses)> {
     countries.sort_by_key(|(country, Addresses { v4, v6 })| (std::cmp::Reverse((*v4, *v6)), *country));
     countries.truncate(MOST);
     countries
-}
-
-impl Version {
-    fn of(reloader: &Reloader, snapshot: Option<(Snapshot, Layout)>) -> Option<Version> {
-        let (snapshot, layout) = snapshot?;
-        Some(Version {
-            zones: reloader.answering(),
-            services: reloader.services().to_vec(),
-            snapshot,
-            layout,
-        })
-    }
-
-    fn view(&self, service: usize, rtype: Rtype) -> Option<View<'_>> {
-        let rtype = self.snapshot.service(service as u16).find_type(rtype)?;
-        Some(View { snapshot: &self.snapshot, service: service as u16, rtype })
-    }
-}
-
-impl Origin {
-    fn in_words(&self) -> String {
-        match self {
-            Origin::Folder(folder) => folder.display().to_string(),
-            Origin::Snapshot(entry) => format!("snapshot {}, since {}", entry.number, time(entry.at)),
-        }
-    }
 }
 
 impl Changed {

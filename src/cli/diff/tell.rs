@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{Changed, OfType, State, Told};
 use crate::change::diff::{RecordChange, Records, ServiceChange, ZoneChange};
 use crate::cli::coverage::{percent, quantile, shares_json, table};
+use crate::cli::replayed::Replayed;
 use crate::control::{findings_as_json, outcome_name};
 use crate::coverage::Addresses;
 use crate::coverage::summary::Move;
@@ -34,34 +35,28 @@ impl OfType {
         moved
     }
 
-    /// The part of the log's queries that go this way.
-    fn part_of_queries(&self, moved: &Move) -> Option<f64> {
+    /// Of the queries for this type, all and those that a move is about.
+    fn queries(&self, is_meant: impl Fn([Given; 2]) -> bool) -> Option<(u64, u64)> {
         let queries = self.queries.as_ref()?;
-        let this_way: u64 = queries
-            .given
-            .iter()
-            .filter(|(given, _)| *given == [moved.from, moved.to])
-            .map(|(_, count)| count)
-            .sum();
-        Some(this_way as f64 / queries.all.max(1) as f64)
+        let meant = queries.given.iter().filter(|(given, _)| is_meant(*given));
+        Some((meant.map(|(_, count)| count).sum(), queries.all))
     }
 
-    /// `types` are those of which the same is to be told.
-    fn to_text(&self, types: &str) -> String {
+    fn part_of_queries(&self, moved: &Move) -> Option<f64> {
+        part([self.queries(|given| given == [moved.from, moved.to])].into_iter())
+    }
+
+    /// `alike` are those of which the same is to be told, and this is one of them.
+    fn to_text(&self, alike: &[&OfType]) -> String {
         let moved = self.moved().of(self.all);
+        let types = alike.iter().map(|of_type| of_type.rtype.to_string()).collect::<Vec<_>>().join(", ");
         let mut text =
             format!("  {types}: {} of IPv4 and {} of IPv6 move", percent(moved.v4), percent(moved.v6));
-        if let Some(queries) = &self.queries {
-            let moving: u64 =
-                queries.given.iter().filter(|([from, to], _)| from != to).map(|(_, count)| count).sum();
-            text.push_str(&format!(
-                ", and so do {} of {} queries",
-                percent(moving as f64 / queries.all.max(1) as f64),
-                queries.all
-            ));
-            if queries.unreadable > 0 {
-                text.push_str(&format!(" ({} lines are none of a query log)", queries.unreadable));
-            }
+        let queries =
+            |is_meant: fn([Given; 2]) -> bool| alike.iter().map(move |of_type| of_type.queries(is_meant));
+        if let Some(moving) = part(queries(|[from, to]| from != to)) {
+            let all: u64 = queries(|_| true).flatten().map(|(_, all)| all).sum();
+            text.push_str(&format!(", and so do {} of {all} queries", percent(moving)));
         }
         text.push('\n');
         let mut rows = vec![["", "from", "to", "IPv4", "IPv6"].map(str::to_owned).to_vec()];
@@ -71,7 +66,8 @@ impl OfType {
             let shares = moved.addresses.of(self.all);
             let [from, to] = [moved.from, moved.to].map(|given| self.name_of(given).to_owned());
             let mut row = vec![String::new(), from, to, percent(shares.v4), percent(shares.v6)];
-            row.extend(self.part_of_queries(moved).map(percent));
+            let way = [moved.from, moved.to];
+            row.extend(part(alike.iter().map(|of_type| of_type.queries(|given| given == way))).map(percent));
             row.extend([0.5, 0.95].map(|part| quantile(&moved.added_km, part)));
             row.push(countries.iter().map(|(country, _)| country.to_string()).collect::<Vec<_>>().join(" "));
             rows.push(row);
@@ -102,7 +98,6 @@ impl OfType {
             "share": shares_json(self.moved().of(self.all)),
             "moves": self.moves.iter().zip(&self.countries).map(told).collect::<Vec<_>>(),
             "queries": self.queries.as_ref().map(|queries| queries.all),
-            "unreadable_lines": self.queries.as_ref().map(|queries| queries.unreadable),
         })
     }
 }
@@ -154,6 +149,9 @@ impl Told {
                 }
             }
         }
+        if let Some(replayed) = &self.replayed {
+            text.push_str(&format!("\n{}", replayed.to_text()));
+        }
         if self.zones.is_empty() && self.services.is_empty() && self.outcome != Outcome::TookNothing {
             text.push_str("\nnothing would be answered differently\n");
         }
@@ -176,23 +174,33 @@ impl Told {
             "notes": self.notes,
             "zones": zones,
             "services": services,
+            "queries": self.replayed.as_ref().map(Replayed::to_json),
         })
     }
 }
 
+/// What part the first numbers are of the second ones; none where there are none.
+fn part(counts: impl Iterator<Item = Option<(u64, u64)>>) -> Option<f64> {
+    let (mut part, mut all, mut has_any) = (0, 0, false);
+    for (of_part, of_all) in counts.flatten() {
+        (part, all, has_any) = (part + of_part, all + of_all, true);
+    }
+    has_any.then(|| part as f64 / all.max(1) as f64)
+}
+
 /// Types of which the same is to be told are told together.
 fn types_to_text(of_types: &[OfType]) -> String {
-    let mut alike: Vec<(String, &OfType)> = Vec::new();
+    let key = |of_type: &OfType| -> Vec<_> {
+        of_type.moves.iter().map(|moved| (moved.from, moved.to, moved.addresses)).collect()
+    };
+    let mut groups: Vec<Vec<&OfType>> = Vec::new();
     for of_type in of_types {
-        let key = |of_type: &OfType| -> Vec<_> {
-            of_type.moves.iter().map(|moved| (moved.from, moved.to, moved.addresses)).collect()
-        };
-        match alike.iter_mut().find(|(_, known)| key(known) == key(of_type)) {
-            Some((types, _)) => types.push_str(&format!(", {}", of_type.rtype)),
-            None => alike.push((of_type.rtype.to_string(), of_type)),
+        match groups.iter_mut().find(|known| key(known[0]) == key(of_type)) {
+            Some(alike) => alike.push(of_type),
+            None => groups.push(vec![of_type]),
         }
     }
-    alike.iter().map(|(types, of_type)| of_type.to_text(types)).collect()
+    groups.iter().map(|alike| alike[0].to_text(alike)).collect()
 }
 
 /// A line for each record, as in a master file, with `-` or `+` before it.
