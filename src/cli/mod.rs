@@ -33,6 +33,7 @@ mod replayed;
 mod schema;
 mod serve;
 mod served;
+mod shadow;
 mod simulate;
 
 /// Authoritative DNS that answers with the nearest healthy site.
@@ -49,6 +50,7 @@ enum Command {
     Check(check::Check),
     Explain(explain::Explain),
     Diff(diff::Diff),
+    Shadow(shadow::Shadow),
     Map(map::MapCommand),
     Simulate(simulate::Simulate),
     Import(import::Import),
@@ -127,6 +129,7 @@ pub fn run() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Diff(command) => command.run(),
+        Command::Shadow(command) => command.run(),
         Command::Map(command) => command.run(),
         Command::Simulate(command) => command.run(),
         Command::Import(command) => command.run(),

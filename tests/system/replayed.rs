@@ -1,10 +1,12 @@
-//! Queries that clients sent: what a change would answer to them.
+//! Queries that clients sent: what a change would answer to them, from files and beside the server.
 
 use std::fs;
 
+use nix::sys::signal::Signal;
+
 use crate::capture::{ETHERNET, pcap, query_packet};
-use crate::server::Home;
-use crate::world::{self, FRANKFURT, SYDNEY, question_from};
+use crate::server::{Home, Server, ask_udp};
+use crate::world::{self, FRANKFURT, SYDNEY, answer_from, question, question_from};
 
 /// Frankfurt is taken out, and `v` says something else.
 fn write_next(home: &Home) {
@@ -95,4 +97,88 @@ fn a_file_that_holds_no_queries_is_told_with_what_is_expected() {
         let text = home.run(&[command, &["--queries", "q.zip"]].concat()).expect(2).stderr;
         assert!(text.starts_with("q.zip: no query stands in it: a query log"), "{text}");
     }
+}
+
+fn start() -> Server {
+    let home = world::home();
+    home.write(
+        "meridian.yaml",
+        "listen: \"127.0.0.1:0\"\nworkers: 1\nquery_log: { file: log/q.log, sample: 1/1 }\n",
+    );
+    write_next(&home);
+    Server::start(home)
+}
+
+#[test]
+fn a_shadow_tells_what_would_be_answered_differently_as_clients_ask() {
+    let server = start();
+    // What was asked before does not count.
+    answer_from(&server, "www.example.com", FRANKFURT);
+    server.wait_for_status("with a line", |status| status["query_log"]["written"] == 1);
+    let mut shadow = server.home.spawn(&["shadow", "next", "--config", "meridian.yaml", "--count", "3"]);
+    shadow.wait_for_line("following log/q.log, one query of 1: snapshot 1 beside next");
+    assert_eq!(answer_from(&server, "www.example.com", FRANKFURT), "192.0.2.102");
+    answer_from(&server, "www.example.com", SYDNEY);
+    answer_from(&server, "www.example.com", SYDNEY);
+    assert_eq!(shadow.wait().code(), Some(1));
+    let text = shadow.lines().join("\n");
+    assert!(text.contains("queries  3 in log/q.log, 1 would be answered differently (33.3 %)"), "{text}");
+    assert!(text.contains("fra 192.0.2.102  iad 192.0.2.103"), "{text}");
+    assert_eq!(server.status()["snapshot"], 1);
+    server.stop();
+}
+
+#[test]
+fn a_shadow_has_the_verdicts_of_the_server_and_ends_when_it_is_told_to() {
+    let server = start();
+    // With Frankfurt out at the server, the folder that has no Frankfurt answers the same.
+    server.tell(&["force", "fra", "down"]).expect(0);
+    let mut shadow = server.home.spawn(&["shadow", "next", "--config", "meridian.yaml", "--count", "1"]);
+    shadow.wait_for_line("following");
+    assert_eq!(answer_from(&server, "www.example.com", FRANKFURT), "192.0.2.103");
+    assert_eq!(shadow.wait().code(), Some(0), "{}", shadow.lines().join("\n"));
+
+    let mut shadow = server.home.spawn(&["shadow", "zones", "--config", "meridian.yaml"]);
+    shadow.wait_for_line("following");
+    shadow.signal(Signal::SIGINT);
+    assert_eq!(shadow.wait().code(), Some(0));
+    assert!(shadow.lines().iter().any(|line| line.starts_with("queries  0 in log/q.log")));
+    server.stop();
+}
+
+/// Whatever is edited while it runs: the server's zones, or the candidate's.
+#[test]
+fn a_shadow_goes_on_with_what_is_served_and_with_what_is_in_the_folder() {
+    let server = start();
+    let mut shadow = server.home.spawn(&["shadow", "next", "--config", "meridian.yaml", "--count", "3"]);
+    shadow.wait_for_line("following");
+    let version = question("v.example.com", "TXT");
+    let ask = |written: u64| {
+        ask_udp(server.at, &version.to_wire());
+        server.wait_for_status("with its line", |status| status["query_log"]["written"] == written);
+    };
+    ask(1);
+    let mark = shadow.mark();
+    server.home.save("zones/example.com.yaml", world::zone(7));
+    shadow.wait_for_line_after(mark, "from here on snapshot 2 beside next");
+    ask(2);
+    let mark = shadow.mark();
+    server.home.save("next/example.com.yaml", world::zone(8));
+    shadow.wait_for_line_after(mark, "from here on snapshot 2 beside next");
+    ask(3);
+    assert_eq!(shadow.wait().code(), Some(1));
+    let lines = shadow.lines();
+    let told: Vec<&String> = lines.iter().filter(|line| line.ends_with('"')).collect();
+    assert!(lines.iter().any(|line| line.contains("queries  3") && line.contains(", 2 would")), "{lines:?}");
+    assert_eq!(told.len(), 1, "{lines:?}");
+    server.stop();
+}
+
+#[test]
+fn a_shadow_without_a_query_log_says_what_to_write() {
+    let home = world::home();
+    let text = home.run(&["shadow", "zones"]).expect(2).stderr;
+    assert!(text.contains("\n    query_log: { file: log/queries.log, sample: 1/100 }\n"), "{text}");
+    home.write("meridian.yaml", "query_log: { file: log/q.log }\n");
+    home.run(&["shadow", "zones"]).expect(5);
 }
