@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::catchment::{Catchments, ServiceIndex};
 use crate::health::board::Layout;
+use crate::health::spill::Market;
 use crate::policy::Policy;
 use crate::site::Service;
 use crate::site::compile::{CompiledService, compile};
@@ -78,7 +79,10 @@ impl Snapshot {
     #[must_use]
     pub fn new(number: u64, zones: &[ZoneToPublish], catchments: Arc<Catchments>) -> (Snapshot, Layout) {
         let services = services_of(zones);
-        let (compiled, layout) = compile(&services);
+        let (compiled, mut layout) = compile(&services);
+        for (index, (service, slots)) in services.iter().zip(&mut layout.services).enumerate() {
+            slots.market = Market::new(service, index as ServiceIndex, &catchments).map(Arc::new);
+        }
         let index_of: HashMap<&str, ServiceIndex> = services
             .iter()
             .enumerate()

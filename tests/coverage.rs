@@ -10,6 +10,7 @@ use meridian::coverage::{Addresses, Side, View, count};
 use meridian::draw::{Colour, Picture, Shape, Size, png, svg};
 use meridian::geo::Databases;
 use meridian::health::board::{Board, Layout, Share};
+use meridian::health::spill;
 use meridian::nameserver::Given;
 use meridian::reload::Reloader;
 use meridian::reload::expect::{ask, take_down};
@@ -65,9 +66,13 @@ struct World {
 }
 
 fn world(folder: &Path) -> World {
+    world_of(folder, SITES, NETWORKS)
+}
+
+fn world_of(folder: &Path, sites: &str, networks: &[(&str, &str, f32, f32)]) -> World {
     fs::create_dir_all(folder.join("zones")).expect("a folder");
     fs::create_dir_all(folder.join("geodb")).expect("a folder");
-    fs::write(folder.join("zones/sites.yaml"), SITES).expect("a file");
+    fs::write(folder.join("zones/sites.yaml"), sites).expect("a file");
     fs::write(folder.join("zones/example.com.yaml"), ZONE).expect("a file");
     let row = |&(network, country, latitude, longitude): &(&str, &str, f32, f32)| Row {
         network: network.parse().expect("a network"),
@@ -79,7 +84,7 @@ fn world(folder: &Path) -> World {
             ..Record::default()
         },
     };
-    geo::write(&folder.join("geodb"), "test", &NETWORKS.iter().map(row).collect::<Vec<_>>());
+    geo::write(&folder.join("geodb"), "test", &networks.iter().map(row).collect::<Vec<_>>());
     let mut reloader = Reloader::new(&folder.join("zones"), &[folder.join("geodb")], None);
     reloader.keep_databases();
     let reload = reloader.reload(false);
@@ -191,4 +196,52 @@ fn pictures_are_well_formed_whatever_a_name_is() {
 
 fn png_reader(octets: &[u8]) -> ::png::Reader<std::io::Cursor<&[u8]>> {
     ::png::Decoder::new(std::io::Cursor::new(octets)).read_info().expect("a PNG")
+}
+
+/// What is counted to find prices and who is steered by them are the same people: with a site out, no other is given more than
+/// it has room for, and those that cost something are full to the brim.
+#[test]
+fn spilled_clients_fill_sites_to_their_capacity() {
+    const SITES: &str = "sites:
+  fra: { location: [50.03, 8.57], A: 192.0.2.1, capacity: 10 }
+  iad: { location: [38.95, -77.45], A: 192.0.2.2, capacity: 10 }
+  gru: { location: [-23.43, -46.47], A: 192.0.2.3, capacity: 5 }
+  nrt: { location: [35.76, 140.39], A: 192.0.2.4, capacity: 5 }
+services:
+  web: { spill: true }
+";
+    const NETWORKS: &[(&str, &str, f32, f32)] = &[
+        ("5.0.0.0/16", "DE", 52.5, 13.4),
+        ("5.1.0.0/16", "ES", 40.4, -3.7),
+        ("5.2.0.0/15", "IN", 19.1, 72.9),
+        ("5.4.0.0/16", "US", 40.7, -74.0),
+        ("5.5.0.0/17", "BR", -23.5, -46.6),
+        ("5.6.0.0/16", "JP", 35.7, 139.7),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let World { snapshot, layout, databases, reloader } = world_of(folder.path(), SITES, NETWORKS);
+    let rtype = snapshot.service(0).find_type(Rtype::A).expect("a type");
+    let view = View { snapshot: &snapshot, service: 0, rtype };
+    let loads = |board: &Board| -> Vec<f64> {
+        let parts = count([Side { view, board }], &databases);
+        let all = total(&parts);
+        let groups = by_site(&reloader.services()[0], &parts);
+        groups.iter().map(|group| group.addresses.of(all).v4).collect()
+    };
+    let board = Board::new(layout);
+    spill::price(&board);
+    assert!(!board.is_priced(0));
+    // The fullest has just room for its own.
+    let capacities = [10.0, 10.0, 5.0, 5.0];
+    let fullness = loads(&board).into_iter().zip(capacities).map(|(load, capacity)| load / capacity);
+    let unit = fullness.fold(0.0, f64::max);
+    take_down(&snapshot, &board, "fra");
+    spill::price(&board);
+    assert!(board.is_priced(0));
+    for (site, (load, capacity)) in loads(&board).into_iter().zip(capacities).enumerate() {
+        let room = capacity * unit;
+        assert!(load <= room * 1.03, "site {site} is given {load}, and has room for {room}");
+        let is_full = board.price(site as u32) > 0;
+        assert!(!is_full || load >= room * 0.97, "site {site} is given {load} of {room} and costs something");
+    }
 }

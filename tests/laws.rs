@@ -41,6 +41,8 @@ struct World {
     sites: Vec<Site>,
     rules: Vec<Rule>,
     near: Option<&'static str>,
+    /// In the place of `near`.
+    spill: bool,
     sites_per_answer: u8,
     same_site: bool,
     min_up: u8,
@@ -60,6 +62,8 @@ enum Place {
 struct Shown {
     verdicts: Vec<u8>,
     shares: Vec<u16>,
+    /// Of services that spill.
+    prices: Vec<u32>,
 }
 
 const SPOTS: [(f64, f64); 6] =
@@ -119,29 +123,38 @@ fn worlds() -> impl Strategy<Value = World> {
     (
         vec(site, 2..12),
         vec(rule, 0..3),
-        option::of(select(vec!["150 km", "10%", "9000 km"])),
+        (option::of(select(vec!["150 km", "10%", "9000 km"])), any::<bool>()),
         1..4_u8,
         any::<bool>(),
         1..3_u8,
         select(vec!["preferred", "all", "nodata", "servfail", "{ last_resort: { A: 198.51.100.1 } }"]),
         vec((networks(), place), 0..12),
     )
-        .prop_map(|(sites, rules, near, sites_per_answer, same_site, min_up, all_down, rows)| World {
-            sites,
-            rules,
-            near,
-            sites_per_answer,
-            same_site,
-            min_up,
-            all_down,
-            rows,
-        })
+        .prop_map(
+            |(sites, rules, (near, spill), sites_per_answer, same_site, min_up, all_down, rows)| World {
+                sites,
+                rules,
+                near: near.filter(|_| !spill),
+                spill,
+                sites_per_answer,
+                same_site,
+                min_up,
+                all_down,
+                rows,
+            },
+        )
 }
 
 fn shown() -> impl Strategy<Value = Shown> {
     let share = prop_oneof![3 => Just(u16::MAX), 1 => Just(0), 2 => any::<u16>()];
-    (vec(prop_oneof![4 => 0..2_u8, 2 => Just(2_u8), 1 => 3..5_u8], 1..20), vec(share, 1..13))
-        .prop_map(|(verdicts, shares)| Shown { verdicts, shares })
+    // Whole steps and parts of them, up to and beyond the way around the earth.
+    let price = prop_oneof![3 => Just(0), 1 => (0..900_u32).prop_map(|steps| steps << 16), 3 => 0..(8_u32 << 16), 2 => 0..(900_u32 << 16)];
+    let verdicts = vec(prop_oneof![4 => 0..2_u8, 2 => Just(2_u8), 1 => 3..5_u8], 1..20);
+    (verdicts, vec(share, 1..13), vec(price, 1..13)).prop_map(|(verdicts, shares, prices)| Shown {
+        verdicts,
+        shares,
+        prices,
+    })
 }
 
 impl World {
@@ -168,8 +181,8 @@ impl World {
         let near = self.near.map_or_else(String::new, |near| format!("    near: {near}\n"));
         let _ = write!(
             text,
-            "{near}    sites_per_answer: {}\n    same_site: {}\n    min_up: {}\n    all_down: {}\n",
-            self.sites_per_answer, self.same_site, self.min_up, self.all_down
+            "{near}    spill: {}\n    sites_per_answer: {}\n    same_site: {}\n    min_up: {}\n    all_down: {}\n",
+            self.spill, self.sites_per_answer, self.same_site, self.min_up, self.all_down
         );
         if !self.rules.is_empty() {
             text.push_str("    rules:\n");
@@ -219,6 +232,10 @@ impl World {
         for (slot, share) in (0..board.layout().shares.len()).zip(shown.shares.iter().cycle()) {
             board.set_share(slot as u32, Share(*share));
         }
+        for (slot, price) in (0..board.layout().shares.len()).zip(shown.prices.iter().cycle()) {
+            board.set_price(slot as u32, *price);
+        }
+        board.set_priced(0, true);
         (snapshot, board)
     }
 }
@@ -330,6 +347,7 @@ fn count_by_site(sites: usize, share_of_first: Share) -> Vec<u32> {
         sites: vec![site; sites],
         rules: Vec::new(),
         near: Some("150 km"),
+        spill: false,
         sites_per_answer: 1,
         same_site: false,
         min_up: 1,
@@ -338,7 +356,7 @@ fn count_by_site(sites: usize, share_of_first: Share) -> Vec<u32> {
     };
     let mut shares = vec![Share::FULL.0; sites];
     shares[0] = share_of_first.0;
-    let (snapshot, board) = world.publish(&Shown { verdicts: vec![1], shares });
+    let (snapshot, board) = world.publish(&Shown { verdicts: vec![1], shares, prices: vec![0] });
     let mut counts = vec![0; sites];
     for block in 0..2_000_u16 {
         let [high, low] = block.to_be_bytes();

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use libtest_mimic::{Arguments, Failed, Trial};
 use meridian::health::board::{Board, Share, Verdict};
+use meridian::health::spill;
 use meridian::nameserver::limit::Limiter;
 use meridian::nameserver::{Outcome, Request, Transport, Worker, respond};
 use meridian::policy::Policy;
@@ -261,7 +262,9 @@ impl Stage {
     fn publish(&mut self, snapshot: Option<(Snapshot, meridian::health::board::Layout)>) {
         if let Some((snapshot, layout)) = snapshot {
             let snapshot = snapshot.with_policy(Arc::new(self.policy.clone()));
-            self.live = Some(Live { snapshot, board: Board::new(layout) });
+            let board = Board::new(layout);
+            spill::price(&board);
+            self.live = Some(Live { snapshot, board });
         }
     }
 
@@ -298,6 +301,7 @@ impl Stage {
         for slot in slots {
             live.board.set_verdict(slot, verdict);
         }
+        spill::price(&live.board);
         Ok(())
     }
 
@@ -313,6 +317,7 @@ impl Stage {
         for slot in slots {
             live.board.set_share(slot, Share((percent / 100.0 * f64::from(Share::FULL.0)).round() as u16));
         }
+        spill::price(&live.board);
         Ok(())
     }
 

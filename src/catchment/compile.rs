@@ -13,6 +13,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use ipnetwork::IpNetwork;
 
+use super::demand::{Demand, Family, Tally};
 use super::ranking::{Interner, Order, Ranker, Rankings};
 use super::table::{Boundaries, CELL, Cell, Ranges};
 use super::{Catchments, RankingId, ServiceCatchments};
@@ -33,6 +34,7 @@ pub struct Survey {
     v4: Vec<V4Ranges>,
     v6: Vec<V6Ranges>,
     numbers: Numbers,
+    demand: Demand,
 }
 
 /// Walks the databases on all cores.
@@ -40,42 +42,55 @@ pub struct Survey {
 pub fn survey(services: &[Arc<Service>], geography: &dyn Geography) -> Survey {
     let overlays = Overlays::new(services);
     let classes = Classes::new(services, geography);
+    let demand = Mutex::new(Demand::default());
+    let tally = |family| Tally::new(services, geography, family);
     geography.begin();
     let thread = || Thread { walker: geography.walker(), cache: Cache::default() };
     let v4 = parallel::map_with(256, thread, |shard, thread| {
         let first = (shard as u32) << 24;
         let mut ranges = V4Ranges::default();
         let mut cut = Cut::new(&overlays.v4, u128::from(first), u128::from(first | 0x00ff_ffff));
+        let mut tally = tally(Family::V4);
         let Thread { walker, cache } = thread;
+        let mut push = |start: u128, last, records, overlay| {
+            let class = classes.class(cache, records, overlay, &overlays);
+            ranges.push(start as u32, class);
+            if !overlays.is_special(overlay) {
+                tally.add(class, records, start, last);
+            }
+        };
         walker.walk_v4((first, 8), &mut |block| {
             let (first, last) = (u128::from(block.first), u128::from(block.last));
-            cut.until(first, last, block.records, &mut |start, records, overlay| {
-                ranges.push(start as u32, classes.class(cache, records, overlay, &overlays));
-            });
+            cut.until(first, last, block.records, &mut push);
         });
-        cut.finish(&mut |start, overlay| {
-            ranges.push(start as u32, classes.class(cache, Records::default(), overlay, &overlays));
-        });
+        cut.finish(&mut push);
+        tally.add_to(&demand);
         ranges
     });
     let v6 = parallel::map_with(V6_SHARDS, thread, |shard, thread| {
         let (first, last, is_walked) = v6_shard(shard);
         let mut ranges = V6Ranges::default();
         let mut cut = Cut::new(&overlays.v6, first, last);
+        let mut tally = tally(Family::V6);
         let Thread { walker, cache } = thread;
+        let mut push = |start, last, records, overlay| {
+            let class = classes.class(cache, records, overlay, &overlays);
+            ranges.push(start, class);
+            if !overlays.is_special(overlay) {
+                tally.add(class, records, start, last);
+            }
+        };
         if is_walked {
             walker.walk_v6((first, 16), &mut |block| {
-                cut.until(block.first, block.last, block.records, &mut |start, records, overlay| {
-                    ranges.push(start, classes.class(cache, records, overlay, &overlays));
-                });
+                cut.until(block.first, block.last, block.records, &mut push);
             });
         }
-        cut.finish(&mut |start, overlay| {
-            ranges.push(start, classes.class(cache, Records::default(), overlay, &overlays));
-        });
+        cut.finish(&mut push);
+        tally.add_to(&demand);
         ranges
     });
-    Survey { v4, v6, numbers: classes.into_table() }
+    let demand = demand.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Survey { v4, v6, numbers: classes.into_table(), demand }
 }
 
 /// 2000::/3 in pieces of a /16, and what lies below and above it, of which no database knows anything.
@@ -116,6 +131,10 @@ struct Overlay {
 }
 
 impl Overlays {
+    fn is_special(&self, kind: u32) -> bool {
+        self.kinds[kind as usize].special != 0
+    }
+
     fn new(services: &[Arc<Service>]) -> Overlays {
         let subnets = services.iter().flat_map(|service| &service.rules).flat_map(|rule| &rule.subnets);
         let (v4_subnets, v6_subnets): (Vec<IpNetwork>, Vec<IpNetwork>) =
@@ -200,14 +219,14 @@ impl<'o> Cut<'o> {
         Cut { overlays, current, at: first, last, is_done: false }
     }
 
-    /// Gives the parts of what lies before a block, of which nothing is known, and then those of the block.
+    /// Gives the parts, from first to last address, of what lies before a block, of which nothing is known, and then those of the block.
     #[inline]
     fn until(
         &mut self,
         first: u128,
         last: u128,
         records: Records,
-        each: &mut impl FnMut(u128, Records, u32),
+        each: &mut impl FnMut(u128, u128, Records, u32),
     ) {
         if self.at < first {
             self.advance(first - 1, Records::default(), each);
@@ -215,14 +234,14 @@ impl<'o> Cut<'o> {
         self.advance(last, records, each);
     }
 
-    fn finish(mut self, each: &mut impl FnMut(u128, u32)) {
-        self.advance(self.last, Records::default(), &mut |start, _, overlay| each(start, overlay));
+    fn finish(mut self, each: &mut impl FnMut(u128, u128, Records, u32)) {
+        self.advance(self.last, Records::default(), each);
     }
 
     #[inline]
-    fn advance(&mut self, last: u128, records: Records, each: &mut impl FnMut(u128, Records, u32)) {
+    fn advance(&mut self, last: u128, records: Records, each: &mut impl FnMut(u128, u128, Records, u32)) {
         while !self.is_done && self.at <= last {
-            each(self.at, records, self.overlays[self.current].1);
+            let overlay = self.overlays[self.current].1;
             let end = match self.overlays.get(self.current + 1) {
                 Some((next, _)) if *next <= last => {
                     self.current += 1;
@@ -230,6 +249,7 @@ impl<'o> Cut<'o> {
                 }
                 _ => last,
             };
+            each(self.at, end, records, overlay);
             self.is_done = end >= self.last;
             self.at = end.wrapping_add(1);
             if let Some((next, _)) = self.overlays.get(self.current + 1)
@@ -571,12 +591,18 @@ impl Survey {
     /// Puts the tables together. The services are those of the survey.
     #[must_use]
     pub fn assemble(self, services: &[Arc<Service>]) -> Catchments {
-        let Survey { v4, v6, numbers } = self;
-        assemble(services, &V4Ranges::join(v4), V6Ranges::join(v6), numbers)
+        let Survey { v4, v6, numbers, demand } = self;
+        assemble(services, &V4Ranges::join(v4), V6Ranges::join(v6), numbers, &demand)
     }
 }
 
-fn assemble(services: &[Arc<Service>], v4: &V4Ranges, v6: V6Ranges, numbers: Numbers) -> Catchments {
+fn assemble(
+    services: &[Arc<Service>],
+    v4: &V4Ranges,
+    v6: V6Ranges,
+    numbers: Numbers,
+    demand: &Demand,
+) -> Catchments {
     let classes = numbers.classes;
     let cells = v6.cells;
     let of_service = |index: usize, service: &Service, orders: Interner<Order>, rule_matches: Vec<bool>| {
@@ -585,8 +611,12 @@ fn assemble(services: &[Arc<Service>], v4: &V4Ranges, v6: V6Ranges, numbers: Num
             rankings: Rankings::new(service, &orders.into_list()),
             v4_changes: Boundaries::default(),
             v6_changes: Boundaries::default(),
+            demand: Vec::new(),
             rule_matches,
         };
+        if service.spill {
+            of_service.demand = demand.by_ranking(&of_service.ranking_of, of_service.rankings.len());
+        }
         let ranking = |class: u32| match class & CELL {
             0 => Some(of_service.ranking_of[class as usize]),
             _ => of_service.ranking_of_cell(&cells[(class & !CELL) as usize]),

@@ -13,6 +13,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub mod compile;
+mod demand;
 pub mod ranking;
 pub mod stored;
 pub mod table;
@@ -73,6 +74,8 @@ struct ServiceCatchments {
     rankings: Rankings,
     v4_changes: Boundaries,
     v6_changes: Boundaries,
+    /// By ranking, where the service spills: the part of all clients that have it.
+    demand: Vec<f64>,
     /// By rule: whether there is an address for which it speaks.
     rule_matches: Vec<bool>,
 }
@@ -115,6 +118,23 @@ impl Catchments {
     #[must_use]
     pub fn ranking(&self, service: ServiceIndex, id: RankingId) -> Ranking<'_> {
         self.services[usize::from(service)].rankings.get(id)
+    }
+
+    /// How many steps of distance farther than the first each of a ranking's first sites is; none where the service does not
+    /// spill.
+    #[inline]
+    #[must_use]
+    pub fn steps(&self, service: ServiceIndex, id: RankingId) -> &[u16] {
+        self.services[usize::from(service)].rankings.steps(id)
+    }
+
+    /// Of a service that spills: sites in order, the steps to each, and the part of all clients for whom that is so.
+    pub fn clients(&self, service: ServiceIndex) -> impl Iterator<Item = (&[u16], &[u16], f64)> {
+        let ServiceCatchments { rankings, demand, .. } = &self.services[usize::from(service)];
+        (0..).map(RankingId).zip(demand).map(|(id, demand)| {
+            let steps = rankings.steps(id);
+            (&rankings.get(id).exact[..steps.len()], steps, *demand)
+        })
     }
 
     /// Whether there is an address for which a rule of a service speaks.
@@ -176,6 +196,7 @@ impl ServiceCatchments {
             + self.rankings.size()
             + self.v4_changes.size()
             + self.v6_changes.size()
+            + self.demand.len() * size_of::<f64>()
     }
 }
 

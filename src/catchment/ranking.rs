@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catchment::{Ranking, RankingId};
 use crate::geo::{Coordinates, Place};
-use crate::site::cost::{UnitVector, cost};
+use crate::site::cost::{UnitVector, cost, steps};
 use crate::site::{Near, RuleAction, Service};
 
 /// How many sites of a ranking are exact at least (meaning 6): with so many down at once, the order of the others is
@@ -21,6 +21,9 @@ const MOST_NEAR: usize = 32;
 pub struct Order {
     /// Sites, best first.
     pub exact: Vec<u16>,
+    /// How many steps of distance farther than the first each of them is, of as many as spill is decided among; never less
+    /// than those before it. Empty where the service does not spill.
+    pub steps: Vec<u16>,
     /// Whether the others follow, in order of distance from the first.
     pub has_rest: bool,
     /// How many of `exact` share the client.
@@ -92,7 +95,25 @@ impl<'s> Ranker<'s> {
             }
             None => {}
         }
-        Order { has_rest: !only && exact.len() < count, exact, near, denied: false, special: 0 }
+        let steps = self.steps(place.point(), &exact);
+        Order { has_rest: !only && exact.len() < count, exact, steps, near, denied: false, special: 0 }
+    }
+
+    /// Where nothing is known of the place all are as far: those clients lose nothing that could be told.
+    fn steps(&self, point: Option<Coordinates>, exact: &[u16]) -> Vec<u16> {
+        if !self.service.spill {
+            return Vec::new();
+        }
+        let cost = |site: &u16| point.and_then(|point| self.cost(point, *site));
+        let first = exact.first().and_then(cost);
+        let farther = |site| first.zip(cost(site)).map_or(0, |(first, cost)| steps(cost - first));
+        // A rule's sites come first however far they are.
+        let mut most = 0;
+        let never_less = |steps: u16| {
+            most = most.max(steps);
+            most
+        };
+        exact.iter().take(EXACT).map(farther).map(never_less).collect()
     }
 
     /// All sites in order of distance from one of them, itself first.
@@ -176,6 +197,8 @@ impl<'s> Ranker<'s> {
 pub struct Rankings {
     entries: Vec<Entry>,
     sites: Vec<u16>,
+    /// By ranking, where the service spills.
+    steps: Vec<[u16; EXACT]>,
     /// By the first site: all sites by distance from it.
     rests: Vec<Box<[u16]>>,
 }
@@ -210,6 +233,11 @@ impl Rankings {
                 special: order.special != 0,
             });
             rankings.sites.extend_from_slice(&order.exact);
+            if service.spill {
+                let mut steps = [0; EXACT];
+                steps[..order.steps.len()].copy_from_slice(&order.steps);
+                rankings.steps.push(steps);
+            }
         }
         rankings
     }
@@ -226,6 +254,14 @@ impl Rankings {
             _ => &[],
         };
         Ranking { exact, rest, near: entry.near, denied: entry.denied, special: entry.special }
+    }
+
+    /// How many steps farther than the first each of its first sites is; none where the service does not spill.
+    #[inline]
+    #[must_use]
+    pub fn steps(&self, id: RankingId) -> &[u16] {
+        let length = usize::from(self.entries[id.0 as usize].length).min(EXACT);
+        self.steps.get(id.0 as usize).map_or(&[], |steps| &steps[..length])
     }
 
     /// All, in the order of their numbers.
@@ -249,7 +285,7 @@ impl Rankings {
     #[must_use]
     pub fn size(&self) -> usize {
         let rests: usize = self.rests.iter().map(|rest| rest.len() * 2).sum();
-        self.entries.len() * size_of::<Entry>() + self.sites.len() * 2 + rests
+        self.entries.len() * size_of::<Entry>() + self.sites.len() * 2 + self.steps.len() * 2 * EXACT + rests
     }
 }
 

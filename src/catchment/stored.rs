@@ -61,7 +61,10 @@ impl Inputs {
         let mut hasher = DefaultHasher::new();
         for service in services {
             // What is printed of a rule tells where it stands as well: a file that was edited above it costs one slow start.
-            hasher.write(format!("{:?}{:?}{:?}", service.name, service.near, service.rules).as_bytes());
+            hasher.write(
+                format!("{:?}{:?}{:?}{:?}", service.name, service.near, service.spill, service.rules)
+                    .as_bytes(),
+            );
             for site in &service.sites {
                 hasher.write(format!("{:?}{:?}{:?}", site.name, site.location, site.handicap_km).as_bytes());
             }

@@ -14,6 +14,7 @@ use crate::coverage::{Addresses, Side, View, count};
 use crate::geo::Databases;
 use crate::geo::read::About;
 use crate::health::board::{Board, Layout};
+use crate::health::spill;
 use crate::nameserver::Given;
 use crate::site::compile::TypeIndex;
 use crate::site::{Service, Site};
@@ -108,6 +109,7 @@ pub fn databases<'a>(most: Option<f64>, old: &[About], new: &'a [About]) -> Vec<
 pub fn moves(most: f64, old: &Live<'_>, new: &Live<'_>) -> Vec<String> {
     let mut held = Vec::new();
     let boards = [Board::new(old.layout.clone()), Board::new(new.layout.clone())];
+    boards.iter().for_each(spill::price);
     for (index, service) in new.services.iter().enumerate() {
         let Some(before) = old.services.iter().position(|before| before.name == service.name) else {
             continue;

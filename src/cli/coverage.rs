@@ -16,6 +16,7 @@ use crate::draw::{Picture, png, svg};
 use crate::finding::{Findings, Severity, did_you_mean};
 use crate::geo::{Coordinates, Databases};
 use crate::health::board::{Board, Layout, Share};
+use crate::health::spill;
 use crate::nameserver::{Given, NoSite};
 use crate::reload::Reloader;
 use crate::reload::expect::take_down;
@@ -88,6 +89,11 @@ impl World {
         Side { view, board }
     }
 
+    /// What each site has room for, in parts of all that clients ask for, where the service spills.
+    pub(super) fn capacities(&self) -> Option<&[f64]> {
+        self.layout.services[usize::from(self.index)].market.as_ref().map(|market| market.capacities())
+    }
+
     /// Some sites down, some drained, the others as they are when all is well.
     pub(super) fn board(&self, down: &[String], drained: &[String]) -> Result<Board, Failure> {
         let board = Board::new(self.layout.clone());
@@ -104,6 +110,7 @@ impl World {
                 board.set_share(site.share, Share::DRAINED);
             }
         }
+        spill::price(&board);
         Ok(board)
     }
 

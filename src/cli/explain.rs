@@ -17,6 +17,7 @@ use crate::finding::{Findings, Severity, did_you_mean};
 use crate::geo::special::{embedded, v4_runs, v6_runs};
 use crate::geo::{Databases, Place};
 use crate::health::board::{Board, Share, Verdict};
+use crate::health::spill;
 use crate::nameserver::{Responded, Steered};
 use crate::reload::Reloader;
 use crate::reload::expect::{ask, take_down};
@@ -82,6 +83,8 @@ struct Ranked {
     verdict: String,
     /// How much of its clients it takes, from 0 to 1.
     share: f64,
+    /// Kilometres that count besides its distance while it is full; none where the service does not spill.
+    price_km: Option<f64>,
 }
 
 impl Explain {
@@ -146,6 +149,9 @@ impl Explain {
             control::publish_as(&board, status);
         }
         self.take_down(&snapshot, &board).map_err(wrong_usage)?;
+        if !self.running || !self.down.is_empty() {
+            spill::price(&board);
+        }
 
         let is_address = from.prefix() == if from.is_ipv4() { 32 } else { 128 };
         // A resolver that sends no subnet is the client itself. The scope is what one that sends it would be told.
@@ -262,6 +268,9 @@ impl Explanation {
                 },
                 verdict: verdict.to_string(),
                 share: f64::from(share.0) / f64::from(Share::FULL.0),
+                price_km: service
+                    .spill
+                    .then(|| spill::in_km(board.price(compiled.sites[usize::from(site)].share))),
             });
         }
     }
@@ -291,6 +300,7 @@ impl Explanation {
                 "basis": ranked.basis,
                 "verdict": ranked.verdict,
                 "share": ranked.share,
+                "price_km": ranked.price_km.map(f64::round),
             })).collect::<Vec<_>>(),
             "chosen": self.chosen,
             "scope": self.scope,
@@ -328,9 +338,14 @@ impl Explanation {
                 share if share < 1.0 => format!(" takes {:.0}% of its clients", share * 100.0),
                 _ => String::new(),
             };
+            // What makes clients pass it over who are nearer to it than to the one that is chosen.
+            let price = match ranked.price_km {
+                Some(price) if price > 0.0 => format!(" and {price:.0} km while it is full"),
+                _ => String::new(),
+            };
             writeln!(
                 out,
-                "{title:9} {number:3}. {site:12} {:8} by {:8} {km}{taken}",
+                "{title:9} {number:3}. {site:12} {:8} by {:8} {km}{price}{taken}",
                 ranked.verdict, ranked.basis
             )?;
         }

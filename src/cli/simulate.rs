@@ -54,6 +54,8 @@ pub(super) struct Simulate {
 
 /// From so much of what it had on, a site is warned of.
 const OVERLOAD: f64 = 2.0;
+/// From so much of its capacity on: IPv6 is counted by samples.
+const OVERFULL: f64 = 1.05;
 
 /// What comes of it.
 struct Outcome {
@@ -95,6 +97,8 @@ struct Load<'a> {
     /// IPv4, IPv6, queries.
     before: [f64; 3],
     after: [f64; 3],
+    /// What it would be given in parts of what it has room for, both families counting half, where the service spills.
+    fullness: Option<f64>,
 }
 
 impl Load<'_> {
@@ -192,6 +196,16 @@ impl Simulate {
             let queries = queries.map_or(0.0, |clients| clients.part(|of_boards| of_boards[board] == given));
             [shares.v4, shares.v6, queries]
         };
+        let fullness = |given: Given| match (given, world.capacities()) {
+            (Given::Site(site), Some(capacities)) => {
+                let [v4, v6, _] = of(&outcome.after, given, 1);
+                let families =
+                    [outcome.all.v4 > 0, outcome.all.v6 > 0].into_iter().filter(|is_there| *is_there);
+                let load = (v4 + v6) / families.count().max(1) as f64;
+                Some(load / capacities[usize::from(site)])
+            }
+            _ => None,
+        };
         let mut all: Vec<Given> = outcome.after.iter().map(|group| group.given).collect();
         all.extend(
             outcome
@@ -209,6 +223,7 @@ impl Simulate {
                     is_out: self.down.iter().chain(&self.drain).any(|out| out == site),
                     before: of(&outcome.before, given, 0),
                     after: of(&outcome.after, given, 1),
+                    fullness: fullness(given),
                 }
             })
             .collect()
@@ -256,6 +271,7 @@ impl Simulate {
         for (_, name) in families {
             rows[0].extend([(*name).to_owned(), "then".to_owned(), "times".to_owned()]);
         }
+        rows[0].extend(world.capacities().map(|_| "of capacity".to_owned()));
         for load in &loads {
             let factors = load.factors();
             let mut row = vec![load.site.to_owned()];
@@ -263,6 +279,7 @@ impl Simulate {
                 let times = factors[index].map_or_else(|| "-".to_owned(), |factor| format!("{factor:.1}x"));
                 row.extend([percent(load.before[index]), percent(load.after[index]), times]);
             }
+            row.extend(load.fullness.map(percent));
             rows.push(row);
         }
         text.push('\n');
@@ -271,6 +288,9 @@ impl Simulate {
         for (number, site) in too_much.enumerate() {
             let gap = if number == 0 { "\n" } else { "" };
             text.push_str(&format!("{gap}warning: {site} takes more than twice what it had\n"));
+        }
+        if loads.iter().any(|load| load.fullness.is_some_and(|fullness| fullness > OVERFULL)) {
+            text.push_str("\nwarning: there is not room for all\n");
         }
         text
     }
@@ -297,6 +317,7 @@ impl Simulate {
                 "after": told(load.after),
                 "times": { "ipv4": v4, "ipv6": v6, "queries": queries },
                 "overload": load.is_too_much(),
+                "of_capacity": load.fullness,
             })
         };
         json!({

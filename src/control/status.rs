@@ -14,6 +14,7 @@ use crate::geo::read::About;
 use crate::health::board::{Board, Share, Verdict};
 use crate::health::events::{self, Event};
 use crate::health::overrides::Override;
+use crate::health::spill;
 use crate::health::tries::Tries;
 use crate::health::{self, Held};
 use crate::nameserver::counters::Totals;
@@ -236,6 +237,7 @@ fn service_as_json(status: &Status<'_>, index: usize) -> Value {
                 "held": held.map(|held| held.hold.to_string()),
                 "answers": answers.sites[number],
                 "share": f64::from(status.board.share(site.share).0) / f64::from(Share::FULL.0),
+                "price_km": compiled.spills.then(|| spill::in_km(status.board.price(site.share))),
             })
         })
         .collect();

@@ -2,17 +2,18 @@
 
 use serde_json::Value;
 
-use crate::health::board::{Board, Share, Verdict};
+use crate::health::board::{Board, ServiceSlots, Share, Verdict};
+use crate::health::spill;
 
-/// Fills a board with the verdicts and shares of a [status](super::status_reply). Services and sites that the server does not have
+/// Fills a board with the verdicts, shares and prices of a [status](super::status_reply). Services and sites that the server does not have
 /// stay as they are.
 pub fn publish_as(board: &Board, status: &Value) {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let layout = board.layout();
     for service in list(&status["services"]) {
-        let Some(slots) = layout.services.iter().find(|slots| service["name"] == *slots.name) else {
-            continue;
-        };
+        let of_name = |slots: &ServiceSlots| service["name"] == *slots.name;
+        let Some(number) = layout.services.iter().position(of_name) else { continue };
+        let slots = &layout.services[number];
         for site in list(&service["sites"]) {
             let sites = layout.sites(slots).iter().zip(&slots.targets).enumerate();
             for (index, (_, targets)) in sites.filter(|(_, (known, _))| site["site"] == *known.site) {
@@ -31,6 +32,11 @@ pub fn publish_as(board: &Board, status: &Value) {
                 if let Some(share) = site["share"].as_f64() {
                     let share = Share((share * f64::from(Share::FULL.0)).round() as u16);
                     board.set_share(slots.first_share + index as u32, share);
+                }
+                if let Some(price) = site["price_km"].as_f64().map(spill::from_km).filter(|price| *price > 0)
+                {
+                    board.set_price(slots.first_share + index as u32, price);
+                    board.set_priced(number as u16, true);
                 }
             }
         }

@@ -15,7 +15,7 @@ use std::ops::AddAssign;
 use foldhash::fast::FixedState;
 
 use crate::catchment::ServiceIndex;
-use crate::geo::special::{v4_runs, v6_runs};
+use crate::geo::special::{allocated_v6, v4_runs, v6_runs};
 use crate::geo::{Coordinates, Country, Databases, Geography, Records, Walker};
 use crate::health::board::Board;
 use crate::nameserver::client::Position;
@@ -152,32 +152,13 @@ pub fn count<const N: usize>(sides: [Side<'_>; N], databases: &Databases) -> Vec
 const V4_SHARDS: usize = 256;
 const V6_SHARDS: usize = 8192;
 
-/// What IANA gave to the registries (ipv6-unicast-address-assignments), the many small blocks of 2001::/16 as one. Held against a copy
-/// of that list of 2019 or later; 2410::/12 is younger than it, and stands here because databases know networks of people in it. To be looked at again
-/// when a registry is given more: what is missing here is not counted.
-///
-/// Several databases fill the rest, which is nobody's, with some country: a share of the address space would be the share of that.
-const ALLOCATED: &[(u128, u8)] = &[
-    (0x2001_0000, 16),
-    (0x2003_0000, 18),
-    (0x2400_0000, 11),
-    (0x2600_0000, 12),
-    (0x2610_0000, 23),
-    (0x2620_0000, 23),
-    (0x2630_0000, 12),
-    (0x2800_0000, 12),
-    (0x2a00_0000, 11),
-    (0x2c00_0000, 12),
-];
-
 /// Special-purpose runs, and what is not allocated, in ascending order.
 fn not_counted_v6() -> Vec<(u128, u128)> {
     let mut runs = v6_runs();
     let mut at = 0;
-    for &(upper, length) in ALLOCATED {
-        let first = upper << 96;
+    for (first, last) in allocated_v6() {
         runs.push((at, first - 1));
-        at = Family::V6.last_of_block(first, length) + 1;
+        at = last + 1;
     }
     runs.push((at, u128::MAX));
     // One may lie in another: the one that ends later counts.

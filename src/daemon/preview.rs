@@ -19,6 +19,7 @@ use super::{log, own_secrets};
 use crate::config::{Config, Listener};
 use crate::control::{self, Command};
 use crate::health::board::Board;
+use crate::health::spill;
 use crate::reload::{Outcome, Reload, Reloader, watch};
 
 /// Where it listens unless somebody says where.
@@ -95,6 +96,8 @@ impl Preview {
         let (snapshot, layout) = snapshot?;
         let board = Arc::new(Board::new(layout));
         self.look_at_server(&board);
+        // What sites cost depends on the new files, too.
+        spill::price(&board);
         Some(Published::new(snapshot, board, self.workers))
     }
 

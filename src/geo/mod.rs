@@ -19,6 +19,11 @@ pub trait Geography: Sync {
     /// From here on everything is walked once, by one or several walkers.
     fn begin(&self) {}
 
+    /// Whether there is nothing to walk at all.
+    fn knows_nothing(&self) -> bool {
+        false
+    }
+
     /// For one thread to walk with.
     fn walker(&self) -> Box<dyn Walker + '_>;
 

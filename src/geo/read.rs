@@ -210,6 +210,10 @@ impl Databases {
 }
 
 impl Geography for Databases {
+    fn knows_nothing(&self) -> bool {
+        self.is_empty()
+    }
+
     fn begin(&self) {
         for file in &self.files {
             file.tree.begin();

@@ -7,9 +7,10 @@
 use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::spill::Market;
 use crate::site::{Check, Guards, MinUp, Window};
 
 /// What is believed of one (address, checks).
@@ -131,6 +132,8 @@ pub struct ServiceSlots {
     pub ttl: RangeInclusive<u32>,
     /// Whether anything is checked.
     pub is_checked: bool,
+    /// Where it spills: what clients ask for, and what sites have room for.
+    pub market: Option<Arc<Market>>,
 }
 
 impl Layout {
@@ -149,6 +152,10 @@ pub struct Board {
     verdicts: Box<[AtomicU8]>,
     shares: Box<[AtomicU16]>,
     ttls: Box<[AtomicU32]>,
+    /// By share.
+    prices: Box<[AtomicU32]>,
+    /// By service: whether any of its prices is above 0.
+    priced: Box<[AtomicBool]>,
 }
 
 impl Board {
@@ -159,6 +166,8 @@ impl Board {
             verdicts: layout.targets.iter().map(|_| AtomicU8::new(Verdict::Unknown as u8)).collect(),
             shares: layout.shares.iter().map(|_| AtomicU16::new(Share::FULL.0)).collect(),
             ttls: layout.services.iter().map(|service| AtomicU32::new(*service.ttl.start())).collect(),
+            prices: layout.shares.iter().map(|_| AtomicU32::new(0)).collect(),
+            priced: layout.services.iter().map(|_| AtomicBool::new(false)).collect(),
             layout,
         }
     }
@@ -188,6 +197,34 @@ impl Board {
     #[must_use]
     pub fn ttl(&self, service: u16) -> u32 {
         self.ttls.get(usize::from(service)).map_or(0, |ttl| ttl.load(Ordering::Relaxed))
+    }
+
+    /// What a site costs besides its distance, in [`PRICE_UNIT`](super::spill::PRICE_UNIT)s; the slot is that of its share.
+    #[inline]
+    #[must_use]
+    pub fn price(&self, slot: u32) -> u32 {
+        self.prices.get(slot as usize).map_or(0, |price| price.load(Ordering::Relaxed))
+    }
+
+    /// Whether any site of a service costs anything.
+    #[inline]
+    #[must_use]
+    pub fn is_priced(&self, service: u16) -> bool {
+        self.priced.get(usize::from(service)).is_some_and(|priced| priced.load(Ordering::Relaxed))
+    }
+
+    /// Publishes a price, for [`set_priced`](Board::set_priced) to put in force.
+    pub fn set_price(&self, slot: u32, price: u32) {
+        if let Some(published) = self.prices.get(slot as usize) {
+            published.store(price, Ordering::Relaxed);
+        }
+    }
+
+    /// Says whether the prices of a service's sites are looked at.
+    pub fn set_priced(&self, service: u16, is_so: bool) {
+        if let Some(published) = self.priced.get(usize::from(service)) {
+            published.store(is_so, Ordering::Relaxed);
+        }
     }
 
     /// Publishes a TTL; the next query sees it.

@@ -37,6 +37,7 @@ mod memory;
 pub mod overrides;
 pub mod probe;
 mod publish;
+pub mod spill;
 pub mod tries;
 mod turns;
 

@@ -18,6 +18,7 @@ use super::events::{Events, Kind};
 use super::guard::{self, Hold, Remembered, Seen};
 use super::known::Subject;
 use super::overrides::{Deed, Forced, Milliseconds, Override, Overrides};
+use super::spill::{self, Part, Prices};
 use crate::site::{MinUp, Window};
 
 /// So long nothing speaks of a change before a TTL is long again.
@@ -41,6 +42,10 @@ pub(super) struct Published {
 #[derive(Clone, Debug, Default)]
 struct OfService {
     sites: Vec<OfSite>,
+    /// What its sites cost.
+    prices: Prices,
+    /// What those are for.
+    parts: Vec<Part>,
     /// All of it was down, and whether this server knew itself to be cut off then.
     is_down: Option<bool>,
     /// Since when nothing about it has changed or was about to.
@@ -278,6 +283,61 @@ impl OfService {
         }
         let is_calm = !is_wavering && !self.is_moving && !seen.contains(&Seen::Down) && !around.is_moving;
         board.set_ttl(number, self.ttl(service, is_calm, around.now));
+        self.price(number, service, board, around);
+    }
+
+    /// Publishes what sites cost, where that may have changed.
+    fn price(&mut self, number: u16, service: &ServiceSlots, board: &Board, around: &mut Around<'_>) {
+        let Some(market) = &service.market else { return };
+        let parts = spill::parts(board, service, |_| 1.0);
+        if parts == self.parts {
+            return;
+        }
+        let prices = market.price(&parts, &self.prices);
+        spill::publish(board, number, service.first_share, &prices);
+        if around.tells {
+            self.tell_of_prices(service, board.layout().sites(service), &prices, around.events);
+        }
+        (self.parts, self.prices) = (parts, prices);
+    }
+
+    fn tell_of_prices(
+        &self,
+        service: &ServiceSlots,
+        sites: &[SiteOfService],
+        prices: &Prices,
+        events: &mut Events,
+    ) {
+        let full = sites.iter().zip(&prices.of_sites).filter(|(_, price)| **price > 0);
+        let full: Vec<&str> = full.map(|(site, _)| site.site.as_str()).collect();
+        match (self.prices.are_in_vain(), prices.are_in_vain()) {
+            (false, true) => {
+                let most = prices.fullest * 100.0;
+                let text = format!(
+                    "service {}: there is not room for all; sites are loaded to {most:.0} %",
+                    service.name
+                );
+                return events.warn(Kind::Alarm, text);
+            }
+            (true, false) => {
+                events.note(Kind::Alarm, format!("service {}: there is room for all again", service.name));
+            }
+            _ => {}
+        }
+        match (self.prices.are_any(), prices.are_any()) {
+            (false, true) => {
+                let text = format!(
+                    "service {}: {} full; clients for whom it is least farther go elsewhere",
+                    service.name,
+                    are(&full)
+                );
+                events.note(Kind::Guard, text);
+            }
+            (true, false) => {
+                events.note(Kind::Guard, format!("service {}: no site is full any more", service.name));
+            }
+            _ => {}
+        }
     }
 
     /// Long after some time without any sign of trouble; short as soon as there is one.
@@ -355,6 +415,14 @@ impl OfService {
             around.events.warn(Kind::Alarm, format!("service {}: every site is down; {doubt}", service.name));
         }
         self.is_down = is_down;
+    }
+}
+
+/// `fra is`, `fra and iad are`.
+fn are(names: &[&str]) -> String {
+    match names {
+        [name] => format!("{name} is"),
+        names => format!("{} are", names.join(" and ")),
     }
 }
 
@@ -444,6 +512,7 @@ mod tests {
                 slow_start: Duration::from_secs(60),
                 ttl: 30..=300,
                 is_checked: true,
+                market: None,
             }],
         }
     }

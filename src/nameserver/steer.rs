@@ -5,6 +5,7 @@
 //! answer (meaning 5): what a share decides is decided by the client's /24 or /56 and by nothing
 //! finer, and makes the scope at least that long.
 
+use crate::catchment::ranking::EXACT;
 use crate::catchment::{Catchments, Ranking};
 use crate::health::board::{Board, Share, Verdict};
 use crate::nameserver::client::{Client, Position};
@@ -109,6 +110,11 @@ pub fn steer_at(
 ) -> Steering {
     let service = steered.service;
     let ranking = catchments.ranking(steered.index, position.ranking);
+    // Steps matter where something costs more than its distance, and else are not looked at.
+    let steps = match service.spills && board.is_priced(steered.index) {
+        true => catchments.steps(steered.index, position.ranking),
+        false => &[],
+    };
     let mut chooser = Chooser {
         service,
         rtype: steered.rtype,
@@ -117,7 +123,7 @@ pub fn steer_at(
         share_decided: false,
         health_decided: false,
     };
-    let choice = chooser.choose(&ranking);
+    let choice = chooser.choose(&ranking, steps);
     Steering { choice, scope: chooser.scope(position) }
 }
 
@@ -138,7 +144,7 @@ impl Chooser<'_> {
         if self.share_decided { position.scope.max(position.share_scope) } else { position.scope }
     }
 
-    fn choose(&mut self, ranking: &Ranking<'_>) -> Choice {
+    fn choose(&mut self, ranking: &Ranking<'_>, steps: &[u16]) -> Choice {
         if ranking.denied {
             return Choice::Denied;
         }
@@ -150,8 +156,11 @@ impl Chooser<'_> {
             if ends_here {
                 return self.end(chosen);
             }
+        } else if !steps.is_empty() && self.choose_by_price(ranking.exact, steps, wanted, &mut chosen) {
+            return self.end(chosen);
         }
-        for site in order(ranking).skip(if ranking.near > 1 { usize::from(ranking.near) } else { 0 }) {
+        let looked_at = if ranking.near > 1 { usize::from(ranking.near) } else { steps.len() };
+        for site in order(ranking).skip(looked_at) {
             if chosen.count == wanted {
                 break;
             }
@@ -220,6 +229,42 @@ impl Chooser<'_> {
             last = Some(candidate);
             match self.admit(candidate.1) {
                 Admission::Chosen => chosen.push(candidate.1),
+                Admission::EndsHere => return true,
+                Admission::PassedOver => {}
+            }
+        }
+        false
+    }
+
+    /// Among the first sites, in the order of their distance and price together, of equals the first. True when the choice
+    /// ends with them.
+    #[inline(never)]
+    fn choose_by_price(&mut self, exact: &[u16], steps: &[u16], wanted: usize, chosen: &mut Sites) -> bool {
+        let mut costs = [(u32::MAX, u16::MAX); EXACT];
+        for ((cost, &site), &steps) in costs.iter_mut().zip(exact).zip(steps) {
+            let price = self.board.price(self.service.sites[usize::from(site)].share);
+            // Between two whole steps it is the higher one for as many blocks as it is above the lower one. Each block has its own
+            // point at which that happens, and so moves once while a price rises.
+            self.share_decided |= price as u16 != 0;
+            let rounded = price.saturating_add((mix(self.hash_of(site) ^ OF_PRICES) >> 48) as u32) >> 16;
+            *cost = (u32::from(steps) + rounded, site);
+        }
+        // A stable sort of a few: where nothing costs anything they are in order already.
+        let count = exact.len().min(steps.len()).min(EXACT);
+        let costs = &mut costs[..count];
+        for at in 1..count {
+            let mut place = at;
+            while place > 0 && costs[place - 1].0 > costs[place].0 {
+                costs.swap(place - 1, place);
+                place -= 1;
+            }
+        }
+        for &(_, site) in costs.iter() {
+            if chosen.count == wanted {
+                break;
+            }
+            match self.admit(site) {
+                Admission::Chosen => chosen.push(site),
                 Admission::EndsHere => return true,
                 Admission::PassedOver => {}
             }
@@ -318,6 +363,9 @@ impl Chooser<'_> {
         mix(self.block ^ self.service.sites[usize::from(site)].hash)
     }
 }
+
+/// Apart from the numbers that lots and shares are drawn by. Fixed for ever.
+const OF_PRICES: u64 = 0x9e37_79b9_7f4a_7c15;
 
 enum Admission {
     Chosen,

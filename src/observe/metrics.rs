@@ -10,7 +10,7 @@ use super::page::{Kind, Page};
 use super::process::Process;
 use crate::control::{self, Status};
 use crate::health::board::{Share, Verdict};
-use crate::health::{events, tries};
+use crate::health::{events, spill, tries};
 use crate::nameserver::limit::Deed;
 use crate::nameserver::{NoSite, Transport};
 use crate::policy::rate_limit::Level;
@@ -121,6 +121,14 @@ fn tell_of_services(page: &mut Page, status: &Status<'_>) {
         for site in &service.sites {
             let share = f64::from(status.board.share(site.share).0) / f64::from(Share::FULL.0);
             family.sample(&[("service", &service.name), ("site", name_of(site.share))], share);
+        }
+    }
+    let help = "Kilometres that count besides the distance to a site while it is full, in services that spill; 0 while there is room.";
+    let mut family = page.family("meridian_site_price_kilometres", Gauge, help);
+    for (service, _) in services().filter(|(service, _)| service.spills) {
+        for site in &service.sites {
+            let price = spill::in_km(status.board.price(site.share));
+            family.sample(&[("service", &service.name), ("site", name_of(site.share))], price);
         }
     }
     tell_of_verdicts(page, status);

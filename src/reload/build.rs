@@ -201,9 +201,13 @@ fn same_preferences(a: &[Arc<Service>], b: &[Arc<Service>]) -> bool {
                 .all(|(a, b)| a.name == b.name && a.location == b.location && a.handicap_km == b.handicap_km)
     };
     a.len() == b.len()
-        && a.iter()
-            .zip(b)
-            .all(|(a, b)| a.name == b.name && a.near == b.near && a.rules == b.rules && same_sites(a, b))
+        && a.iter().zip(b).all(|(a, b)| {
+            a.name == b.name
+                && a.near == b.near
+                && a.spill == b.spill
+                && a.rules == b.rules
+                && same_sites(a, b)
+        })
 }
 
 /// The zones that do not answer as they themselves say.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::catchment::ServiceIndex;
 use crate::health::board::{Board, Layout, Share, Verdict};
+use crate::health::spill;
 use crate::nameserver::client::Position;
 use crate::nameserver::{Outcome, Request, Responded, Transport, Worker, respond};
 use crate::site::compile::SiteRecord;
@@ -19,6 +20,7 @@ pub fn failure(expectation: &Expectation, snapshot: &Snapshot, layout: &Layout) 
     for site in &expectation.down {
         take_down(snapshot, &board, site);
     }
+    spill::price(&board);
     let is_address = expectation.from.prefix() == if expectation.from.is_ipv4() { 32 } else { 128 };
     // An address asks for itself; a subnet is asked for by a resolver that tells it.
     let sends_subnet = !is_address || expectation.wanted.scope.is_some();

@@ -41,6 +41,7 @@ fn site() -> Value {
     let own = mapping([
         ("location", "Latitude and longitude in degrees, as in [51.47, -0.45]", location()),
         ("weight", "Its part among sites that share clients; default 100", number(0, 65_535)),
+        ("capacity", "What it has room for, in any unit that a service's sites agree on", amount()),
         ("handicap", "Added to every distance to it, such as 500 km", distance()),
         ("tags", "Free words", list(text())),
         ("maintenance", "When it is drained", list(defined("window"))),
@@ -94,6 +95,11 @@ fn service() -> Value {
             "Sites within so much of the nearest share its clients: 200 km or 10%",
             any([distance(), percent()]),
         ),
+        (
+            "spill",
+            "Whether clients of a full site go where it is least farther, and what all ask for",
+            spill(),
+        ),
         ("ecs", "Whether the EDNS client subnet is used; default true", boolean()),
         ("all_down", "What is answered when no site is eligible; default preferred", all_down()),
         ("same_site", "Whether the nearest site answers NODATA for a type that it lacks", boolean()),
@@ -102,6 +108,15 @@ fn service() -> Value {
         ("panic", "While fewer sites are up, all but drained ones are given out", percent()),
         ("slow_start", "Over how long a site that comes back takes its clients back", duration()),
     ])
+}
+
+fn spill() -> Value {
+    let keys = [("demand", "What all clients together ask for, in the unit of capacities", amount())];
+    any([boolean(), mapping(keys)])
+}
+
+fn amount() -> Value {
+    any([json!({ "type": "number", "exclusiveMinimum": 0 }), like("^[0-9.eE+]+$")])
 }
 
 fn ttl() -> Value {

@@ -27,6 +27,8 @@ pub struct CompiledService {
     min_up: MinUp,
     /// A site that lacks the asked type is NODATA, not passed over.
     pub same_site: bool,
+    /// Whether its sites may cost more than their distance.
+    pub spills: bool,
     /// Whether the client subnet option is used.
     pub ecs: bool,
     /// What is answered when no site is eligible.
@@ -239,6 +241,7 @@ impl Slots {
             slow_start: service.slow_start,
             ttl: service.ttl.clone(),
             is_checked: !service.checks.is_empty(),
+            market: None,
         });
         (first_share, slots)
     }
@@ -312,6 +315,7 @@ impl<'a> Compiler<'a> {
             sites_per_answer: usize::from(service.sites_per_answer.max(1)),
             min_up: service.min_up,
             same_site: service.same_site,
+            spills: service.spill,
             ecs: service.ecs,
             when_all_down: match service.all_down {
                 AllDown::Preferred => WhenAllDown::Preferred,

@@ -45,6 +45,16 @@ impl UnitVector {
     }
 }
 
+/// Where distances are compared with prices (`spill`), they are told in steps of so many kilometres: fine enough for who goes
+/// where, coarse enough for neighbours to be alike.
+pub const STEP_KM: f64 = 50.0;
+
+/// The steps in some kilometres.
+#[must_use]
+pub fn steps(km: f64) -> u16 {
+    (km / STEP_KM).round() as u16
+}
+
 /// What a site costs whoever is at a point; none for a site that stands nowhere.
 #[must_use]
 pub fn cost(from: Coordinates, site: &Site) -> Option<Cost> {

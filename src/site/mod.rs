@@ -29,6 +29,8 @@ pub struct Site {
     pub rrsets: Vec<SiteRrset>,
     /// Its part among sites that share (`near`), 0 to 65535.
     pub weight: u16,
+    /// What it has room for, above 0, in whatever unit the service's sites agree on.
+    pub capacity: Option<f64>,
     /// Kilometres added to every distance to it.
     pub handicap_km: f64,
     /// Free words that rules and commands may name.
@@ -93,6 +95,10 @@ pub struct Service {
     pub sites_per_answer: u8,
     /// Sites about as close as the nearest share its clients.
     pub near: Option<Near>,
+    /// Whether clients go to other sites where theirs has no room, those first for whom that is least farther.
+    pub spill: bool,
+    /// What all clients together ask for, in the unit of capacities; unknown, so much that the fullest site just has room for its own.
+    pub demand: Option<f64>,
     /// Whether the client subnet option is used; if not, always the source address.
     pub ecs: bool,
     /// What is answered when no site is eligible.

@@ -281,13 +281,14 @@ fn service() -> impl Strategy<Value = Arc<Service>> {
     let near = option::of(prop_oneof![Just(Near::Kilometres(2000.0)), Just(Near::Fraction(0.5))]);
     (1..14_u16).prop_flat_map(move |count| {
         let odd = vec((option::weighted(0.2, 0..3_u8), 0..5_u8), usize::from(count));
-        (odd, vec(rule(count), 0..5), near.clone()).prop_map(|(odd, rules, near)| {
+        (odd, vec(rule(count), 0..5), near.clone(), any::<bool>()).prop_map(|(odd, rules, near, spill)| {
+            let near = near.filter(|_| !spill);
             let sites = world::sites(odd.len()).into_iter().zip(odd).map(|(site, (handicap, nowhere))| {
                 let location = site.location.filter(|_| nowhere > 0);
                 let handicap_km = handicap.map_or(0.0, |handicap| f64::from(handicap) * 700.0);
                 Arc::new(Site { location, handicap_km, ..Site::clone(&site) })
             });
-            Arc::new(Service { rules, near, ..world::service("web", sites.collect()) })
+            Arc::new(Service { rules, near, spill, ..world::service("web", sites.collect()) })
         })
     })
 }
@@ -360,6 +361,8 @@ fn check(
             let (found, length) =
                 (ranking(&catchments, index, client), look_up(&catchments, index, client).prefix_length);
             prop_assert!(is_order(found, &order), "{}: {:?} is not {:?}", client, found, order);
+            let steps = catchments.steps(index as u16, look_up(&catchments, index, client).ranking);
+            prop_assert_eq!(steps, &order.steps, "{}", client);
             let block = family.block(number, length);
             prop_assert!(naive.is_throughout(&block, &order), "{}/{} is too wide", client, length);
             if let Some(wider) = length.checked_sub(1) {

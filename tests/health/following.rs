@@ -48,6 +48,7 @@ pub(crate) fn layout(targets: impl IntoIterator<Item = (IpAddr, Vec<Check>)>) ->
                 slow_start: Duration::ZERO,
                 ttl: 30..=30,
                 is_checked: true,
+                market: None,
             })
             .collect(),
         targets,

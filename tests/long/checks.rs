@@ -71,6 +71,7 @@ fn measure(kind: &CheckKind) {
             slow_start: Duration::ZERO,
             ttl: 30..=30,
             is_checked: true,
+            market: None,
         }],
     };
     // As the daemon has it.

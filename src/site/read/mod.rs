@@ -121,7 +121,7 @@ impl Shared {
 }
 
 /// Besides record types.
-const SITE_KEYS: [&str; 5] = ["location", "weight", "handicap", "tags", "maintenance"];
+const SITE_KEYS: [&str; 6] = ["location", "weight", "capacity", "handicap", "tags", "maintenance"];
 
 fn read_site(name: &str, at: &At, node: &Node, origin: &Name, findings: &mut Findings) -> Option<Site> {
     let mapping = node.mapping("a site's location and records", findings)?;
@@ -130,6 +130,7 @@ fn read_site(name: &str, at: &At, node: &Node, origin: &Name, findings: &mut Fin
         location: None,
         rrsets: Vec::new(),
         weight: 100,
+        capacity: None,
         handicap_km: 0.0,
         tags: Vec::new(),
         maintenance: Vec::new(),
@@ -139,6 +140,7 @@ fn read_site(name: &str, at: &At, node: &Node, origin: &Name, findings: &mut Fin
         match key.scalar().unwrap_or_default() {
             "location" => site.location = read_location(value, findings),
             "weight" => site.weight = value.number(0, u16::MAX, findings).unwrap_or(site.weight),
+            "capacity" => site.capacity = read_amount(value, findings),
             "maintenance" => {
                 site.maintenance.extend(value.items().iter().filter_map(|item| read_window(item, findings)));
             }
@@ -273,6 +275,11 @@ fn read_location(node: &Node, findings: &mut Findings) -> Option<Coordinates> {
     Some(Coordinates { latitude: latitude?, longitude: longitude? })
 }
 
+/// What there is room for, or what is asked for.
+fn read_amount(node: &Node, findings: &mut Findings) -> Option<f64> {
+    node.decimal(1e-6, 1e15, findings)
+}
+
 /// `500 km`; a bare number is kilometres too.
 fn read_km(node: &Node, findings: &mut Findings) -> Option<f64> {
     let text = node.text("a distance such as 500 km", findings)?;
@@ -284,7 +291,7 @@ fn read_km(node: &Node, findings: &mut Findings) -> Option<f64> {
     km
 }
 
-const SERVICE_KEYS: [&str; 14] = [
+const SERVICE_KEYS: [&str; 15] = [
     "ttl",
     "sites",
     "checks",
@@ -292,6 +299,7 @@ const SERVICE_KEYS: [&str; 14] = [
     "rules",
     "sites_per_answer",
     "near",
+    "spill",
     "ecs",
     "all_down",
     "same_site",
@@ -329,7 +337,10 @@ impl ServiceReader<'_> {
         let boolean = |key: &str, default: bool, findings: &mut Findings| {
             mapping.get(key).and_then(|node| node.boolean(findings)).unwrap_or(default)
         };
+        let (spill, demand) = mapping.get("spill").map_or((false, None), |node| read_spill(node, findings));
         let service = Service {
+            spill,
+            demand,
             ttl: mapping.get("ttl").and_then(|node| read_ttl(node, findings)).unwrap_or(30..=30),
             sites_per_answer: number("sites_per_answer", 1, findings),
             min_up: mapping
@@ -355,6 +366,7 @@ impl ServiceReader<'_> {
             sites,
             at: at.clone(),
         };
+        self.check_spill(&service, &mapping);
         self.check_types(&service, mapping.get("same_site").is_some());
         self.is_whole.then_some(service)
     }
@@ -390,6 +402,44 @@ impl ServiceReader<'_> {
             chosen.clear();
         }
         chosen
+    }
+
+    /// Clients go by weight or by room, not by both; and where all sites have the same room, or some have none told, somebody
+    /// should know.
+    fn check_spill(&mut self, service: &Service, mapping: &Mapping<'_>) {
+        let Some(spill) = mapping.get("spill").filter(|_| service.spill) else { return };
+        if let Some(near) = mapping.get("near") {
+            let text = "near shares by weight and spill by capacity: a service has one of them";
+            self.findings.error(&near.at, text);
+        }
+        let without: Vec<&str> = service
+            .sites
+            .iter()
+            .filter(|site| site.capacity.is_none())
+            .map(|site| site.name.as_str())
+            .collect();
+        if without.len() == service.sites.len() && service.demand.is_none() {
+            let text = format!("service \"{}\": no site has a capacity, so all count alike", service.name);
+            self.findings.warning(&spill.at, text);
+        } else if !without.is_empty() {
+            let few = without.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+            let more = if without.len() > 5 { ", ..." } else { "" };
+            self.findings
+                .error(&spill.at, format!("spill: {few}{more} has no capacity, as in {{ capacity: 100 }}"));
+        }
+        let Some(demand) = service.demand else { return };
+        let in_all: f64 = service.sites.iter().filter_map(|site| site.capacity).sum();
+        let least = |site: &&Arc<Site>| in_all - site.capacity.unwrap_or_default() < demand * (1.0 - 1e-9);
+        let missed: Vec<&str> = service.sites.iter().filter(least).map(|site| site.name.as_str()).collect();
+        if !missed.is_empty() {
+            let few = missed.iter().take(5).copied().collect::<Vec<_>>().join(", or ");
+            let more = if missed.len() > 5 { ", or others" } else { "" };
+            let text = format!(
+                "service \"{}\": without {few}{more} there is not room for a demand of {demand}",
+                service.name
+            );
+            self.findings.warning(&spill.at, text);
+        }
     }
 
     /// Resolvers may take one client's negative answer for everybody's (RFC 7871 7.4), so types that some sites
@@ -464,6 +514,16 @@ impl ServiceReader<'_> {
 pub fn unknown_site(name: &str, sites: &[Arc<Site>]) -> String {
     let hint = did_you_mean(name, sites.iter().map(|site| site.name.as_str()));
     format!("unknown site \"{name}\"{hint}")
+}
+
+/// `true`, or `{ demand: 900 }`: what all clients together ask for.
+fn read_spill(node: &Node, findings: &mut Findings) -> (bool, Option<f64>) {
+    if node.scalar().is_some() {
+        return (node.boolean(findings).unwrap_or_default(), None);
+    }
+    let Some(mapping) = node.mapping("true, or { demand: 900 },", findings) else { return (false, None) };
+    mapping.know_only(&["demand"], findings);
+    (true, mapping.get("demand").and_then(|node| read_amount(node, findings)))
 }
 
 /// `30`, or `30..300`.

@@ -51,6 +51,7 @@ fn layout() -> Layout {
             slow_start: Duration::ZERO,
             ttl: 30..=30,
             is_checked: false,
+            market: None,
         }],
     }
 }
