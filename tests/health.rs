@@ -10,6 +10,8 @@ mod following;
 mod http;
 #[path = "health/kinds.rs"]
 mod kinds;
+#[path = "health/load.rs"]
+mod load;
 #[path = "health/others.rs"]
 mod others;
 #[path = "health/reading.rs"]

@@ -189,6 +189,9 @@ fn write_status(out: &mut String, status: &Value) -> fmt::Result {
                 Some(share) if share < 1.0 => write!(out, ", takes {:.0}% of its clients", share * 100.0)?,
                 _ => {}
             }
+            if let Some(load) = site["load"].as_f64() {
+                write!(out, ", loaded to {:.0}%", load * 100.0)?;
+            }
             if let Some(price) = site["price_km"].as_f64().filter(|price| *price > 0.0) {
                 write!(out, ", full: counts as {price:.0} km farther")?;
             }

@@ -16,7 +16,7 @@ use crate::health::events::{self, Event};
 use crate::health::overrides::Override;
 use crate::health::spill;
 use crate::health::tries::Tries;
-use crate::health::{self, Held};
+use crate::health::{self, Held, Loaded};
 use crate::nameserver::counters::Totals;
 use crate::nameserver::limit::Deed;
 use crate::nameserver::{NoSite, Transport};
@@ -51,6 +51,8 @@ pub struct Status<'a> {
     pub overrides: Vec<Override>,
     /// What guards hold.
     pub held: Vec<Held>,
+    /// What sites say of their load.
+    pub loads: Vec<Loaded>,
     /// Whether all canaries fail; none where there are none.
     pub is_isolated: Option<bool>,
     /// What happened last, and how much did of each kind since the start.
@@ -225,6 +227,8 @@ fn service_as_json(status: &Status<'_>, index: usize) -> Value {
             let up = addresses.iter().filter(|address| verdict(address.verdict).is_served()).count();
             let name = &status.board.layout().shares[site.share as usize].site;
             let held = status.held.iter().find(|held| held.service == compiled.name && held.site == *name);
+            let loaded =
+                status.loads.iter().find(|loaded| loaded.service == compiled.name && loaded.site == *name);
             let targets = &status.board.layout().targets;
             json!({
                 "site": name,
@@ -237,6 +241,8 @@ fn service_as_json(status: &Status<'_>, index: usize) -> Value {
                 "held": held.map(|held| held.hold.to_string()),
                 "answers": answers.sites[number],
                 "share": f64::from(status.board.share(site.share).0) / f64::from(Share::FULL.0),
+                "load": loaded.map(|loaded| loaded.load),
+                "shed": loaded.map(|loaded| loaded.shed),
                 "price_km": compiled.spills.then(|| spill::in_km(status.board.price(site.share))),
             })
         })

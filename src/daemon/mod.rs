@@ -684,6 +684,7 @@ impl Main {
             rollback: self.rollback.map(|rollback| rollback.to),
             overrides: self.health.overrides(),
             held: self.health.held(),
+            loads: self.health.loads(),
             is_isolated: self.health.is_isolated(),
             events: self.health.last_events(EVENTS_IN_STATUS),
             databases: self.reloader.about(),

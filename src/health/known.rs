@@ -78,6 +78,7 @@ impl Known {
         self.tries.register(&subject.check.kind, attempt, took);
         self.tell_of_certificate(subject, remarks.certificate);
         let Some(checked) = self.subjects.get_mut(subject) else { return };
+        let load = remarks.load;
         checked.register(subject, attempt, remarks);
         let (was_wavering, before) = (checked.judge.is_wavering(), checked.judge.verdict());
         let changed = checked.judge.register(attempt);
@@ -104,6 +105,22 @@ impl Known {
         if changed.is_some() || was_wavering != is_wavering {
             self.note(subject);
         }
+        if let Some(load) = load {
+            self.note_load(subject, load);
+        }
+    }
+
+    /// Publishes what follows from a load that was told.
+    fn note_load(&mut self, subject: &Subject, load: f64) {
+        let Some(check) = subject.check.load() else { return };
+        let until = Instant::now() + 3 * subject.check.every + subject.check.timeout;
+        self.publish(|published, around| {
+            let slots = published.slots.get(subject).cloned().unwrap_or_default();
+            for slot in &slots {
+                published.note_load(*slot, load, check, until, around.now);
+            }
+            published.publish(Some(&slots), around);
+        });
     }
 
     /// Publishes what is known of a subject wherever it has a say.

@@ -37,11 +37,12 @@ mod memory;
 pub mod overrides;
 pub mod probe;
 mod publish;
+mod shed;
 pub mod spill;
 pub mod tries;
 mod turns;
 
-pub use publish::Held;
+pub use publish::{Held, Loaded};
 
 use board::{Board, Layout, Verdict};
 use events::{Event, Kind};
@@ -196,6 +197,12 @@ impl Health {
     #[must_use]
     pub fn held(&self) -> Vec<Held> {
         lock(&self.known).boards.last().map(Published::held).unwrap_or_default()
+    }
+
+    /// Sites that told their load lately.
+    #[must_use]
+    pub fn loads(&self) -> Vec<Loaded> {
+        lock(&self.known).boards.last().map(Published::loads).unwrap_or_default()
     }
 
     /// Whether all canaries fail; none where there are none.

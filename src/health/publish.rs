@@ -18,8 +18,9 @@ use super::events::{Events, Kind};
 use super::guard::{self, Hold, Remembered, Seen};
 use super::known::Subject;
 use super::overrides::{Deed, Forced, Milliseconds, Override, Overrides};
+use super::shed::{Report, Shedding};
 use super::spill::{self, Part, Prices};
-use crate::site::{MinUp, Window};
+use crate::site::{LoadCheck, MinUp, Window};
 
 /// So long nothing speaks of a change before a TTL is long again.
 const CALM: Duration = Duration::from_secs(60);
@@ -61,6 +62,9 @@ struct OfSite {
     /// When it was last seen to come back.
     back: Option<Instant>,
     was_down: bool,
+    /// What it said of its load, and what it is relieved of.
+    report: Option<Report>,
+    shedding: Shedding,
 }
 
 /// What decides besides the verdicts of checks.
@@ -88,6 +92,19 @@ pub struct Held {
     pub site: String,
     /// Why.
     pub hold: Hold,
+}
+
+/// What a site says that it has to do, for people.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The service.
+    pub service: String,
+    /// The site.
+    pub site: String,
+    /// In parts of its capacity.
+    pub load: f64,
+    /// The part of its clients that it is relieved of.
+    pub shed: f64,
 }
 
 impl Published {
@@ -139,6 +156,52 @@ impl Published {
         } else {
             self.wavering.remove(&slot);
         }
+    }
+
+    /// What an address says that its site has to do, and until when that counts.
+    pub(super) fn note_load(
+        &mut self,
+        slot: u32,
+        load: f64,
+        check: &LoadCheck,
+        until: Instant,
+        now: Instant,
+    ) {
+        let Some(board) = self.board.upgrade() else { return };
+        let mut services = board.layout().services.iter().zip(&mut self.services);
+        let Some((service, state)) = services.find(|(service, _)| slots_of(service).contains(&slot)) else {
+            return;
+        };
+        let sites = service.targets.iter().zip(&mut state.sites).enumerate();
+        let (Some(market), Some((site, (_, state)))) =
+            (&service.market, sites.into_iter().find(|(_, (targets, _))| targets.contains(&slot)))
+        else {
+            return;
+        };
+        let report = Report {
+            slot,
+            load: load / market.capacity(site),
+            shed_above: f64::from(check.shed_above) / 100.0,
+            resume_below: f64::from(check.resume_below) / 100.0,
+            until,
+        };
+        if state.report.is_none_or(|earlier| earlier.is_outdone_by(&report, now)) {
+            state.report = Some(report);
+        }
+    }
+
+    /// Sites that told their load lately.
+    pub(super) fn loads(&self) -> Vec<Loaded> {
+        let Some(board) = self.board.upgrade() else { return Vec::new() };
+        let (layout, now) = (board.layout(), Instant::now());
+        let services = layout.services.iter().zip(&self.services);
+        let sites = services.flat_map(|(service, state)| layout.sites(service).iter().zip(&state.sites));
+        let loaded = |(site, state): (&SiteOfService, &OfSite)| {
+            let report = state.report.filter(|report| report.until > now)?;
+            let (service, site) = (site.service.clone(), site.site.clone());
+            Some(Loaded { service, site, load: report.load, shed: 1.0 - state.shedding.relief() })
+        };
+        sites.filter_map(loaded).collect()
     }
 
     /// Publishes what follows for all services, or for those that have one of these slots.
@@ -283,13 +346,39 @@ impl OfService {
         }
         let is_calm = !is_wavering && !self.is_moving && !seen.contains(&Seen::Down) && !around.is_moving;
         board.set_ttl(number, self.ttl(service, is_calm, around.now));
+        self.shed(service, board.layout().sites(service), around);
         self.price(number, service, board, around);
+    }
+
+    /// Relieves sites that say that they have too much.
+    fn shed(&mut self, service: &ServiceSlots, sites: &[SiteOfService], around: &mut Around<'_>) {
+        // A step shows when whoever was told before it asks again.
+        let pace = Duration::from_secs(u64::from(*service.ttl.start())).max(Duration::from_secs(1));
+        for (site, state) in sites.iter().zip(&mut self.sites) {
+            let had_any = state.shedding.is_any();
+            state.shedding.judge(state.report, pace, around.now);
+            self.is_moving |= state.shedding.is_any();
+            if state.shedding.is_any() == had_any || !around.tells {
+                continue;
+            }
+            let place = format!("service {}, site {}", service.name, site.site);
+            match state.report {
+                Some(report) if !had_any => {
+                    let text = format!(
+                        "{place}: is loaded to {:.0} %, and is relieved of clients",
+                        report.load * 100.0
+                    );
+                    around.events.warn(Kind::Guard, text);
+                }
+                _ => around.events.note(Kind::Guard, format!("{place}: takes all of its clients again")),
+            }
+        }
     }
 
     /// Publishes what sites cost, where that may have changed.
     fn price(&mut self, number: u16, service: &ServiceSlots, board: &Board, around: &mut Around<'_>) {
         let Some(market) = &service.market else { return };
-        let parts = spill::parts(board, service, |_| 1.0);
+        let parts = spill::parts(board, service, |site| self.sites[site].shedding.relief());
         if parts == self.parts {
             return;
         }

@@ -131,6 +131,16 @@ fn tell_of_services(page: &mut Page, status: &Status<'_>) {
             family.sample(&[("service", &service.name), ("site", name_of(site.share))], price);
         }
     }
+    let help = "What a site said last of its load, in parts of its capacity.";
+    let mut family = page.family("meridian_site_load_ratio", Gauge, help);
+    for loaded in &status.loads {
+        family.sample(&[("service", &loaded.service), ("site", &loaded.site)], loaded.load);
+    }
+    let help = "The part of its clients that a site is relieved of, for it said that it has too much.";
+    let mut family = page.family("meridian_site_shed_ratio", Gauge, help);
+    for loaded in &status.loads {
+        family.sample(&[("service", &loaded.service), ("site", &loaded.site)], loaded.shed);
+    }
     tell_of_verdicts(page, status);
     tell_of_overrides(page, status);
 }

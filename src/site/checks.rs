@@ -55,6 +55,30 @@ pub struct HttpCheck {
     pub status: Vec<(u16, u16)>,
     /// A text that the first 64 KiB of the body must contain.
     pub body: Option<String>,
+    /// Where it tells how much it has to do, if it does.
+    pub load: Option<LoadCheck>,
+}
+
+/// Where an answer tells a site's load, in the unit of its capacity, and how much is too much.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LoadCheck {
+    /// Where.
+    pub source: LoadSource,
+    /// Above this part of its capacity, in percent, a site is relieved of clients.
+    pub shed_above: u8,
+    /// Below this one it gets them back.
+    pub resume_below: u8,
+}
+
+/// Where a number stands in an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LoadSource {
+    /// It is the value of a header field.
+    Header(String),
+    /// It is in a JSON object under this key; of objects within it, keys with a dot between.
+    Json(String),
+    /// The body is the number.
+    Body,
 }
 
 /// What an HTTPS check demands of the TLS handshake.
@@ -119,6 +143,17 @@ impl Check {
             _ => {}
         }
         check
+    }
+}
+
+impl Check {
+    /// Where answers tell the load, if they do.
+    #[must_use]
+    pub fn load(&self) -> Option<&LoadCheck> {
+        match &self.kind {
+            CheckKind::Http(http) | CheckKind::Https(http, _) => http.load.as_ref(),
+            _ => None,
+        }
     }
 }
 

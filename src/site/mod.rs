@@ -16,7 +16,9 @@ pub mod cost;
 pub mod read;
 pub mod rules;
 
-pub use checks::{Check, CheckKind, DnsCheck, ExecCheck, FileCheck, HttpCheck, TlsCheck};
+pub use checks::{
+    Check, CheckKind, DnsCheck, ExecCheck, FileCheck, HttpCheck, LoadCheck, LoadSource, TlsCheck,
+};
 
 /// A place that serves the user's content.
 #[derive(Clone, Debug, PartialEq)]

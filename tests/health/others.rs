@@ -102,6 +102,7 @@ fn http(path: &str, body: Option<&str>) -> HttpCheck {
         host: Some("www.example.com".to_owned()),
         status: vec![(200, 299)],
         body: body.map(str::to_owned),
+        load: None,
     }
 }
 

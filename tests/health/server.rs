@@ -102,7 +102,8 @@ pub(crate) fn own_address() -> IpAddr {
 
 /// `GET /`, anything from 200 to 399, once in as long as tests are patient.
 pub(crate) fn http_check(port: u16) -> Check {
-    let http = HttpCheck { path: "/".to_owned(), host: None, status: vec![(200, 399)], body: None };
+    let http =
+        HttpCheck { path: "/".to_owned(), host: None, status: vec![(200, 399)], body: None, load: None };
     of_kind(CheckKind::Http(http), Some(port))
 }
 

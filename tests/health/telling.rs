@@ -58,6 +58,7 @@ async fn up_is_news_and_down_a_warning_with_what_was_checked() {
         host: Some("www.example.com".to_owned()),
         status: vec![(200, 399)],
         body: None,
+        load: None,
     };
     check.kind = CheckKind::Http(http);
     let health = Health::new(Handle::current(), None);
@@ -80,7 +81,8 @@ async fn trouble_of_our_own_is_told_when_it_begins_and_when_it_ends() {
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, "").unwrap();
     let (address, mut check) = (own_address(), fast(1));
-    let http = HttpCheck { path: "/".to_owned(), host: None, status: vec![(200, 399)], body: None };
+    let http =
+        HttpCheck { path: "/".to_owned(), host: None, status: vec![(200, 399)], body: None, load: None };
     check.kind =
         CheckKind::Https(http, TlsCheck { sni: None, verify: true, ca: Some(ca.clone()), pin: vec![] });
     let health = Health::new(Handle::current(), None);

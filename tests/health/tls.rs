@@ -141,6 +141,7 @@ fn https_check(port: u16, host: Option<&str>, tls: TlsCheck) -> Check {
         host: host.map(str::to_owned),
         status: vec![(200, 399)],
         body: None,
+        load: None,
     };
     of_kind(CheckKind::Https(http, tls), Some(port))
 }

@@ -32,7 +32,8 @@ fn main() {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard).unwrap();
     println!("descriptors: {} (were {soft})", hard.min(65_536));
-    let http = HttpCheck { path: "/".to_owned(), host: None, status: vec![(200, 399)], body: None };
+    let http =
+        HttpCheck { path: "/".to_owned(), host: None, status: vec![(200, 399)], body: None, load: None };
     for kind in [CheckKind::Tcp, CheckKind::Http(http)] {
         measure(&kind);
     }

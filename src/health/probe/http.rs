@@ -7,22 +7,24 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Deadline, LONGEST_BODY, Trouble, theirs};
-use crate::site::HttpCheck;
+use crate::site::{HttpCheck, LoadSource};
 
 /// What is read of a head, in octets. A server may send for as long as it likes; hundreds of them at once
 /// may.
 const LONGEST_HEAD: usize = 64 << 10;
 
+/// Gives the load that the answer tells, if it is asked for and is there: who does not tell it is no less well.
 pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     http: &HttpCheck,
     address: SocketAddr,
     usual_port: u16,
     until: Deadline,
-) -> Result<(), Trouble> {
+) -> Result<Option<f64>, Trouble> {
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(LONGEST_HEAD)
         .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
@@ -47,10 +49,31 @@ pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>
         if !http.status.iter().any(|(first, last)| (*first..=*last).contains(&status)) {
             return Err(Trouble::Theirs(format!("status {status}")));
         }
-        let Some(wanted) = &http.body else { return Ok(()) };
-        let missing = format!("the body has no \"{wanted}\"");
-        let found = until.bound(&missing, async { Ok(has_text(response.into_body(), wanted).await) }).await?;
-        if found { Ok(()) } else { Err(Trouble::Theirs(missing)) }
+        let source = http.load.as_ref().map(|load| &load.source);
+        let load = match source {
+            Some(LoadSource::Header(name)) => {
+                response.headers().get(name).and_then(|value| number(value.to_str().ok()?))
+            }
+            _ => None,
+        };
+        let missing = http.body.as_ref().map(|wanted| format!("the body has no \"{wanted}\""));
+        let (found, load) = match (source, &http.body) {
+            (None | Some(LoadSource::Header(_)), None) => return Ok(load),
+            (None | Some(LoadSource::Header(_)), Some(wanted)) => {
+                let missing = missing.as_deref().unwrap_or_default();
+                let found = async { Ok(has_text(response.into_body(), wanted).await) };
+                (until.bound(missing, found).await?, load)
+            }
+            (Some(source), wanted) => {
+                let octets = until
+                    .bound("the body does not end", async { Ok(read(response.into_body()).await) })
+                    .await?;
+                let wanted = wanted.as_deref().unwrap_or_default().as_bytes();
+                let found = octets.windows(wanted.len().max(1)).any(|window| window.starts_with(wanted));
+                (wanted.is_empty() || found, load_in(&octets, source))
+            }
+        };
+        if found { Ok(load) } else { Err(Trouble::Theirs(missing.unwrap_or_default())) }
     };
     // The connection has to be driven, but its end is no verdict: a server that closes behind its answer, as
     // we asked it to, ends it in the very moment that delivers the answer. What breaks before the answer, the
@@ -82,4 +105,33 @@ async fn has_text(mut body: Incoming, wanted: &str) -> bool {
         }
     }
     false
+}
+
+/// As much of a body as is worth reading.
+async fn read(mut body: Incoming) -> Vec<u8> {
+    let mut octets: Vec<u8> = Vec::new();
+    while octets.len() < LONGEST_BODY {
+        let Some(Ok(frame)) = body.frame().await else { break };
+        let Ok(data) = frame.into_data() else { continue };
+        octets.extend_from_slice(&data[..data.len().min(LONGEST_BODY - octets.len())]);
+    }
+    octets
+}
+
+fn load_in(octets: &[u8], source: &LoadSource) -> Option<f64> {
+    match source {
+        LoadSource::Json(key) => {
+            let object: Value = serde_json::from_slice(octets).ok()?;
+            match key.split('.').try_fold(&object, |value, key| value.get(key))? {
+                Value::String(text) => number(text),
+                value => value.as_f64().and_then(|load| number(&load.to_string())),
+            }
+        }
+        _ => number(std::str::from_utf8(octets).ok()?),
+    }
+}
+
+/// A load is something that there may be nothing of, but not less.
+fn number(text: &str) -> Option<f64> {
+    text.trim().parse::<f64>().ok().filter(|load| load.is_finite() && *load >= 0.0)
 }

@@ -36,14 +36,24 @@ pub struct Probe {
     check: Check,
     trusting: tls::Trusting,
     reading: file::Reading,
-    words: Mutex<Option<String>>,
+    learned: Mutex<Learned>,
+}
+
+/// What a success told besides.
+#[derive(Clone, Debug, Default)]
+struct Learned {
+    /// A program's words.
+    words: Option<String>,
+    load: Option<f64>,
 }
 
 /// What the last attempt learned besides its result.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Remarks {
     /// What a program said of a success.
     pub words: Option<String>,
+    /// What the site has to do, in the unit of its capacity.
+    pub load: Option<f64>,
     /// What a server showed in the last handshake.
     pub certificate: Option<Certificate>,
 }
@@ -56,50 +66,50 @@ impl Probe {
             check: check.clone(),
             trusting: tls::Trusting::default(),
             reading: file::Reading::default(),
-            words: Mutex::default(),
+            learned: Mutex::default(),
         }
     }
 
     /// Tries once, for at most the check's timeout.
     pub async fn attempt(&self, address: IpAddr) -> Attempt {
         let until = Deadline { at: Instant::now() + self.check.timeout, timeout: self.check.timeout };
-        let (attempt, words) = match self.try_once(address, until).await {
-            Ok(words) => (Attempt::Success, words),
-            Err(Trouble::Theirs(text)) => (Attempt::Failure(text), None),
-            Err(Trouble::Ours(text)) => (Attempt::LocalTrouble(text), None),
+        let (attempt, learned) = match self.try_once(address, until).await {
+            Ok(learned) => (Attempt::Success, learned),
+            Err(Trouble::Theirs(text)) => (Attempt::Failure(text), Learned::default()),
+            Err(Trouble::Ours(text)) => (Attempt::LocalTrouble(text), Learned::default()),
         };
-        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = words;
+        *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = learned;
         attempt
     }
 
     /// What the last attempt learned besides.
     #[must_use]
     pub fn remarks(&self) -> Remarks {
-        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Remarks { words, certificate: self.trusting.certificate() }
+        let Learned { words, load } = self.learned.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Remarks { words, load, certificate: self.trusting.certificate() }
     }
 
-    /// The words are what a program has to say of its success.
-    async fn try_once(&self, address: IpAddr, until: Deadline) -> Result<Option<String>, Trouble> {
+    async fn try_once(&self, address: IpAddr, until: Deadline) -> Result<Learned, Trouble> {
         let at = SocketAddr::new(address, self.check.port.unwrap_or_default());
+        let mut learned = Learned::default();
         match &self.check.kind {
             CheckKind::Tcp => drop(connect(at, until).await?),
             CheckKind::Http(http) => {
-                http::exchange(connect(at, until).await?, http, at, 80, until).await?;
+                learned.load = http::exchange(connect(at, until).await?, http, at, 80, until).await?;
             }
             CheckKind::Https(http, tls) => {
                 // Before connecting: without certificates of ours nothing that a server does says anything.
                 let connector = self.trusting.connector(tls).map_err(Trouble::Ours)?;
                 let stream = connect(at, until).await?;
                 let stream = self.trusting.shake_hands(connector, stream, (http, tls), at, until).await?;
-                http::exchange(stream, http, at, 443, until).await?;
+                learned.load = http::exchange(stream, http, at, 443, until).await?;
             }
             CheckKind::Dns(dns) => dns::ask(dns, at, until).await?,
             CheckKind::Icmp => icmp::echo(address, until).await?,
-            CheckKind::Exec(exec) => return exec::run(exec, at, until).await,
-            CheckKind::File(file) => return self.reading.read(file, address, until).await,
+            CheckKind::Exec(exec) => learned.words = exec::run(exec, at, until).await?,
+            CheckKind::File(file) => learned.words = self.reading.read(file, address, until).await?,
         }
-        Ok(None)
+        Ok(learned)
     }
 }
 

@@ -38,6 +38,8 @@ const SLACK: f64 = 0.03;
 pub struct Market {
     /// By site, in parts of all demand.
     capacities: Box<[f64]>,
+    /// All demand, in the operator's unit.
+    in_all: f64,
     groups: Box<[Group]>,
     offers: Box<[Offer]>,
     /// By site: the groups that it is offered to.
@@ -145,6 +147,7 @@ impl Market {
         groups.iter_mut().for_each(|group| group.demand /= all);
         let mut market = Market {
             capacities: capacities.into(),
+            in_all: 1.0,
             groups: groups.into(),
             offers: offers.into(),
             groups_of: groups_of.into_iter().map(Vec::into_boxed_slice).collect(),
@@ -158,6 +161,7 @@ impl Market {
             }
         };
         market.capacities.iter_mut().for_each(|capacity| *capacity /= in_all);
+        market.in_all = in_all;
         Some(market)
     }
 
@@ -165,6 +169,12 @@ impl Market {
     #[must_use]
     pub fn group_count(&self) -> usize {
         self.groups.len()
+    }
+
+    /// What a site has room for, in the operator's unit.
+    #[must_use]
+    pub fn capacity(&self, site: usize) -> f64 {
+        self.capacities[site] * self.in_all
     }
 
     /// What each site has room for, in parts of all that clients ask for.

@@ -9,7 +9,9 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use crate::finding::{At, Findings, Severity, did_you_mean};
 use crate::health::Canary;
 use crate::health::probe::{LONGEST_BODY, read_roots};
-use crate::site::{Check, CheckKind, DnsCheck, ExecCheck, FileCheck, HttpCheck, TlsCheck};
+use crate::site::{
+    Check, CheckKind, DnsCheck, ExecCheck, FileCheck, HttpCheck, LoadCheck, LoadSource, TlsCheck,
+};
 use crate::wire::message::RCODES;
 use crate::wire::{Name, Rtype};
 use crate::yaml::{Content, Mapping, Node};
@@ -276,7 +278,8 @@ fn read_profile_of(mapping: &Mapping<'_>, profiles: &[Profile], findings: &mut F
 
 fn read_http(node: &Node, more_keys: &[&str], findings: &mut Findings) -> Option<HttpCheck> {
     let mapping = node.mapping("a path, as in { path: /healthz }", findings)?;
-    let keys: Vec<&str> = ["path", "host", "status", "body"].iter().chain(more_keys).copied().collect();
+    let keys: Vec<&str> =
+        ["path", "host", "status", "body", "load"].iter().chain(more_keys).copied().collect();
     mapping.know_only(&keys, findings);
     let text = |key: &str, findings: &mut Findings| {
         mapping.get(key).and_then(|node| Some((node.at.clone(), node.text("a text", findings)?.to_owned())))
@@ -313,7 +316,54 @@ fn read_http(node: &Node, more_keys: &[&str], findings: &mut Findings) -> Option
         None => vec![(200, 399)],
         Some(node) => node.items().iter().filter_map(|item| read_status(item, findings)).collect(),
     };
-    Some(HttpCheck { path, host, status, body })
+    let load = match mapping.get("load") {
+        None => None,
+        Some(node) => Some(read_load(node, findings)?),
+    };
+    Some(HttpCheck { path, host, status, body, load })
+}
+
+/// `{ header: X-Load, shed_above: 90%, resume_below: 80% }`; `{ json: load }`, `{ body: number }`.
+fn read_load(node: &Node, findings: &mut Findings) -> Option<LoadCheck> {
+    const EXAMPLE: &str = "where the load is, as in { header: X-Load }, { json: load } or { body: number }";
+    let mapping = node.mapping(EXAMPLE, findings)?;
+    mapping.know_only(&["header", "json", "body", "shed_above", "resume_below"], findings);
+    let given = ["header", "json", "body"].map(|key| mapping.get(key).map(|value| (key, value)));
+    let [Some((key, value))] = given.into_iter().filter(Option::is_some).collect::<Vec<_>>()[..] else {
+        findings.error(&node.at, format!("load: {EXAMPLE}"));
+        return None;
+    };
+    let text = value.text(EXAMPLE, findings)?;
+    let source = match key {
+        "header" if text.parse::<hyper::header::HeaderName>().is_err() => {
+            findings.error(&value.at, format!("\"{text}\" is no name of a header field"));
+            return None;
+        }
+        "header" => LoadSource::Header(text.to_owned()),
+        "json" => LoadSource::Json(text.to_owned()),
+        _ if text == "number" => LoadSource::Body,
+        _ => {
+            findings.error(&value.at, "body: number, where all of the body is the load");
+            return None;
+        }
+    };
+    let mut percent = |key: &str, default: u8| {
+        let Some(node) = mapping.get(key) else { return Some(default) };
+        let text = node.text("a part of the capacity such as 90%", findings)?;
+        let percent = text.strip_suffix('%').and_then(|percent| percent.trim().parse().ok());
+        let percent = percent.filter(|percent| (1..=200).contains(percent));
+        if percent.is_none() {
+            findings.error(&node.at, format!("\"{text}\" is no part of the capacity from 1% to 200%"));
+        }
+        percent
+    };
+    let shed_above = percent("shed_above", 90)?;
+    let resume_below = percent("resume_below", shed_above - shed_above / 10)?;
+    if resume_below > shed_above {
+        findings.error(at_key(&mapping, "resume_below"), "resume_below must not be above shed_above");
+        return None;
+    }
+    Some(LoadCheck { source, shed_above, resume_below })
 }
 
 fn read_status(node: &Node, findings: &mut Findings) -> Option<(u16, u16)> {

@@ -407,7 +407,16 @@ impl ServiceReader<'_> {
     /// Clients go by weight or by room, not by both; and where all sites have the same room, or some have none told, somebody
     /// should know.
     fn check_spill(&mut self, service: &Service, mapping: &Mapping<'_>) {
-        let Some(spill) = mapping.get("spill").filter(|_| service.spill) else { return };
+        let Some(spill) = mapping.get("spill").filter(|_| service.spill) else {
+            if service.checks.iter().any(|check| check.load().is_some()) {
+                let text = format!(
+                    "service \"{}\" is told loads and does nothing with them, without spill: true",
+                    service.name
+                );
+                self.findings.warning(&service.at, text);
+            }
+            return;
+        };
         if let Some(near) = mapping.get("near") {
             let text = "near shares by weight and spill by capacity: a service has one of them";
             self.findings.error(&near.at, text);
