@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::history::wait_for_kept;
 use crate::server::{Home, Server};
-use crate::world::{self, SYDNEY, answer_from, question_from, wait_for_answer};
+use crate::world::{self, FRANKFURT, SYDNEY, WASHINGTON, answer_from, question_from, wait_for_answer};
 
 const SYD: &str = "192.0.2.10";
 const FRA: &str = "192.0.2.20";
@@ -142,6 +142,47 @@ fn explain_of_the_running_server_knows_what_operators_said() {
     assert!(running.contains("chosen    syd\n") && running.contains("forced up"), "{running}");
     let home = server.stop();
     home.run(&["explain", "www.example.com", "--from", "1.1.1.1", "--running"]).expect(5);
+}
+
+/// With Frankfurt out, Washington has not room for its clients as well as its own: who lives in Frankfurt loses less.
+#[test]
+fn what_a_full_site_costs_is_told_wherever_somebody_asks_why() {
+    let home = world::home();
+    home.write(
+        "zones/sites.yaml",
+        "sites:
+  syd: { location: [-33.87, 151.21], A: 192.0.2.10, capacity: 100 }
+  fra: { location: [50.11, 8.68], A: 192.0.2.20, capacity: 100 }
+  iad: { location: [38.95, -77.45], A: 192.0.2.30, capacity: 50 }
+services:
+  web: { sites: [syd, fra, iad], spill: { demand: 150 } }
+",
+    );
+    let server = Server::start(home);
+    let explain = |more: &[&str]| {
+        let words = [&["explain", "www.example.com", "--from", "9.9.9.9"], more].concat();
+        server.home.run(&words).expect(0).stdout
+    };
+    assert!(explain(&["--running"]).contains("chosen    fra\n"));
+    server.tell(&["drain", "fra"]).expect(0);
+    let is_told = |text: &str| {
+        let iad = text.lines().find(|line| line.contains(". iad ")).expect("a line of the ranking");
+        assert!(text.contains("chosen    syd\n") && iad.ends_with(" km while it is full"), "{text}");
+    };
+    is_told(&explain(&["--running"]));
+    is_told(&explain(&["--down", "fra"]));
+    assert_eq!(answer_from(&server, "www.example.com", FRANKFURT), SYD);
+    assert_eq!(answer_from(&server, "www.example.com", WASHINGTON), "192.0.2.30");
+    let status = server.home.run(&["status"]).expect(0).stdout;
+    let iad = status.lines().find(|line| line.trim_start().starts_with("iad ")).expect("a line of its own");
+    assert!(iad.contains(", full: counts as ") && iad.ends_with(" km farther"), "{iad}");
+    assert!(status.contains("service web: iad is full; "), "{status}");
+    let simulated = server.home.run(&["simulate", "web", "--down", "fra"]).expect(0).stdout;
+    let iad = simulated.lines().rfind(|line| line.starts_with("iad ")).expect("a line of its own");
+    assert!(iad.ends_with(" 100.0 %"), "{simulated}");
+    let simulated = server.home.run(&["simulate", "web", "--down", "fra", "--drain", "syd"]).expect(0).stdout;
+    assert!(simulated.ends_with("warning: there is not room for all\n"), "{simulated}");
+    server.stop();
 }
 
 #[test]
