@@ -611,11 +611,11 @@ fn assemble(
             rankings: Rankings::new(service, &orders.into_list()),
             v4_changes: Boundaries::default(),
             v6_changes: Boundaries::default(),
-            demand: Vec::new(),
+            clients: Vec::new(),
             rule_matches,
         };
         if service.spill {
-            of_service.demand = demand.by_ranking(&of_service.ranking_of, of_service.rankings.len());
+            of_service.clients = demand.clients(&of_service.ranking_of, &of_service.rankings);
         }
         let ranking = |class: u32| match class & CELL {
             0 => Some(of_service.ranking_of[class as usize]),

@@ -13,13 +13,14 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub mod compile;
-mod demand;
+pub mod demand;
 pub mod ranking;
 pub mod stored;
 pub mod table;
 
 use serde::{Deserialize, Serialize};
 
+use demand::Clients;
 use ranking::Rankings;
 use table::{Bits, Boundaries, CELL, Cell, Ranges};
 
@@ -74,8 +75,8 @@ struct ServiceCatchments {
     rankings: Rankings,
     v4_changes: Boundaries,
     v6_changes: Boundaries,
-    /// By ranking, where the service spills: the part of all clients that have it.
-    demand: Vec<f64>,
+    /// Where the service spills: how many clients have which sites how far.
+    clients: Vec<Clients>,
     /// By rule: whether there is an address for which it speaks.
     rule_matches: Vec<bool>,
 }
@@ -128,13 +129,9 @@ impl Catchments {
         self.services[usize::from(service)].rankings.steps(id)
     }
 
-    /// Of a service that spills: sites in order, the steps to each, and the part of all clients for whom that is so.
-    pub fn clients(&self, service: ServiceIndex) -> impl Iterator<Item = (&[u16], &[u16], f64)> {
-        let ServiceCatchments { rankings, demand, .. } = &self.services[usize::from(service)];
-        (0..).map(RankingId).zip(demand).map(|(id, demand)| {
-            let steps = rankings.steps(id);
-            (&rankings.get(id).exact[..steps.len()], steps, *demand)
-        })
+    /// Who the clients of a service that spills are; nobody of others.
+    pub fn clients(&self, service: ServiceIndex) -> impl Iterator<Item = &Clients> {
+        self.services[usize::from(service)].clients.iter()
     }
 
     /// Whether there is an address for which a rule of a service speaks.
@@ -196,7 +193,7 @@ impl ServiceCatchments {
             + self.rankings.size()
             + self.v4_changes.size()
             + self.v6_changes.size()
-            + self.demand.len() * size_of::<f64>()
+            + self.clients.iter().map(Clients::size).sum::<usize>()
     }
 }
 

@@ -113,8 +113,7 @@ impl Market {
     #[must_use]
     pub fn new(service: &Service, index: ServiceIndex, catchments: &Catchments) -> Option<Market> {
         let clients = catchments.clients(index);
-        let clients =
-            clients.map(|(sites, steps, demand)| (sites.iter().copied().zip(steps.iter().copied()), demand));
+        let clients = clients.map(|clients| (clients.sites.iter().copied(), clients.demand));
         let capacities: Vec<f64> = service.sites.iter().map(|site| site.capacity.unwrap_or(1.0)).collect();
         service.spill.then(|| Market::of(&capacities, service.demand, clients)).flatten()
     }

@@ -129,7 +129,8 @@ impl Market {
         }
         for steps in (0..=MOST_STEPS).rev() {
             let load = above + reach[steps];
-            if load > room {
+            // What differs by rounding alone is the same on every machine.
+            if load > room + 1e-9 {
                 // Between these whole numbers the load falls evenly.
                 return (steps as f64 + (load - room) / (load - above)).min(MOST_STEPS as f64);
             }
