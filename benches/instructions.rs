@@ -45,8 +45,17 @@ struct Kind {
     is_logged: bool,
     /// Whether one of a hundred is counted by country.
     is_counted: bool,
+    /// Whether the service spills, and its sites are full.
+    spills: Option<Fullness>,
     /// Instructions per query that it may take.
     budget: u64,
+}
+
+/// How it is at the sites of a service that spills.
+#[derive(Clone, Copy, PartialEq)]
+enum Fullness {
+    Roomy,
+    Full,
 }
 
 fn kinds() -> Vec<Kind> {
@@ -60,6 +69,7 @@ fn kinds() -> Vec<Kind> {
         changed: 0,
         is_logged: false,
         is_counted: false,
+        spills: None,
     };
     vec![
         kind("steered A, client subnet", "www.example.com.", Rtype::A, true, 3_340),
@@ -114,6 +124,14 @@ fn kinds() -> Vec<Kind> {
             clients: of_ipv6,
             ..kind("the same from anywhere, meanwhile", "www.example.com.", Rtype::AAAA, false, 2_900)
         },
+        Kind {
+            spills: Some(Fullness::Roomy),
+            ..kind("steered A, spill, while all fits", "www.example.com.", Rtype::A, true, 3_500)
+        },
+        Kind {
+            spills: Some(Fullness::Full),
+            ..kind("steered A, spill, every site full", "www.example.com.", Rtype::A, true, 4_500)
+        },
     ]
 }
 
@@ -150,15 +168,30 @@ fn shapes() -> String {
     text
 }
 
-fn open() -> (Snapshot, Arc<Board>) {
+fn open(spills: Option<Fullness>) -> (Snapshot, Arc<Board>) {
     let folder = tempfile::tempdir().expect("a folder");
     for file in ["example.com.yaml", "sites.yaml"] {
         fs::copy(Path::new("zones").join(file), folder.path().join(file)).expect("the sample");
     }
     fs::write(folder.path().join("shapes.example.zone"), shapes()).expect("a zone");
+    if spills.is_some() {
+        let path = folder.path().join("sites.yaml");
+        let sample = fs::read_to_string(&path).expect("the sample");
+        assert!(sample.contains("\n  web:\n"), "a service to change");
+        fs::write(&path, sample.replace("\n  web:\n", "\n  web:\n    spill: true\n")).expect("a file");
+    }
     let reload = Reloader::new(folder.path(), &[PathBuf::from("geodb")], None).reload(false);
     let (snapshot, layout) = reload.snapshot.unwrap_or_else(|| panic!("{}", reload.findings));
-    (snapshot, Arc::new(Board::new(layout)))
+    let board = Board::new(layout);
+    if spills == Some(Fullness::Full) {
+        let web =
+            board.layout().services.iter().position(|service| service.name == "web").expect("a service");
+        for slot in 0..board.layout().shares.len() as u32 {
+            board.set_price(slot, 100_000 + slot * 7_777);
+        }
+        board.set_priced(web as u16, true);
+    }
+    (snapshot, Arc::new(board))
 }
 
 /// valgrind counts from its beginning to its end, and writes a sum each time that it ends.
@@ -189,8 +222,11 @@ fn answer_all(
 }
 
 fn play() {
-    let (snapshot, board) = open();
-    let tally = Tally::new(1, &snapshot, board.layout());
+    let worlds = [None, Some(Fullness::Roomy), Some(Fullness::Full)].map(|spills| {
+        let (snapshot, board) = open(spills);
+        let tally = Tally::new(1, &snapshot, board.layout());
+        (spills, snapshot, board, tally)
+    });
     let mut worker = Worker::with_limiter(Limiter::new(1 << 16, 1).expect("random numbers"));
     let (mut sampler, _samples) = ring(100, COUNT);
     let (mut of_countries, _origins) = countries::ring(100, COUNT);
@@ -215,7 +251,9 @@ fn play() {
         let sampler = kind.is_logged.then_some(&mut sampler);
         let of_countries = kind.is_counted.then_some(&mut of_countries);
         let samplers = (sampler, of_countries);
-        answer_all(&queries, index * COUNT, &mut worker, &snapshot, &board, &tally, samplers);
+        let (_, snapshot, board, tally) =
+            worlds.iter().find(|(spills, ..)| *spills == kind.spills).expect("one of them");
+        answer_all(&queries, index * COUNT, &mut worker, snapshot, board, tally, samplers);
     }
 }
 

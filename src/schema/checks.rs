@@ -48,7 +48,7 @@ fn kinds() -> [Key; 7] {
     ]
 }
 
-fn http() -> [Key; 4] {
+fn http() -> [Key; 5] {
     let status = any([
         json!({ "type": "integer", "minimum": 100, "maximum": 599 }),
         like("^[0-9]{3}( *- *[0-9]{3})?$"),
@@ -58,7 +58,22 @@ fn http() -> [Key; 4] {
         ("host", "What the Host header says; default: the address", text()),
         ("status", "Which are good, such as 200-399", one_or_more(status)),
         ("body", "A text that must be among the first 64 KiB", text()),
+        ("load", "Where the answer tells how much the site has to do, in the unit of its capacity", load()),
     ]
+}
+
+fn load() -> Value {
+    let mut load = mapping([
+        ("header", "The field that holds it", text()),
+        ("json", "Its key in a JSON object; of objects within it, with dots between", text()),
+        ("body", "The body is the number", word(["number"])),
+        ("shed_above", "Above this part of its capacity a site gives clients away; default 90%", percent()),
+        ("resume_below", "Below this part it gets them back", percent()),
+    ]);
+    let sources: Vec<Value> =
+        ["header", "json", "body"].iter().map(|key| json!({ "required": [key] })).collect();
+    load["oneOf"] = json!(sources);
+    load
 }
 
 fn tls() -> [Key; 4] {
