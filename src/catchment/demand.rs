@@ -130,21 +130,32 @@ impl Demand {
     }
 }
 
+/// Sites, and how many grains farther each is.
+type Coarse = Vec<(u16, u16)>;
+
+/// What is taken together.
+struct Sum {
+    /// By site, each client's times its demand.
+    steps: Vec<f64>,
+    demand: f64,
+}
+
 /// Alike on every machine, though rankings are numbered as threads come to them.
 fn take_together(mut clients: Vec<Clients>, most: usize) -> Vec<Clients> {
     clients.sort_unstable_by(|a, b| a.sites.cmp(&b.sites));
     for grain in (0..16).map(|shift| 1 << shift) {
-        let mut groups: BTreeMap<Vec<(u16, u16)>, (Vec<f64>, f64)> = BTreeMap::new();
+        let mut groups: BTreeMap<Coarse, Sum> = BTreeMap::new();
         for Clients { sites, demand } in &clients {
             let key = sites.iter().map(|(site, steps)| (*site, steps / grain)).collect();
-            let (steps, all) = groups.entry(key).or_insert_with(|| (vec![0.0; sites.len()], 0.0));
-            for (sum, (_, steps)) in steps.iter_mut().zip(sites) {
+            let group =
+                groups.entry(key).or_insert_with(|| Sum { steps: vec![0.0; sites.len()], demand: 0.0 });
+            for (sum, (_, steps)) in group.steps.iter_mut().zip(sites) {
                 *sum += f64::from(*steps) * demand;
             }
-            *all += demand;
+            group.demand += demand;
         }
         if groups.len() <= most || grain == 1 << 15 {
-            let group = |(key, (steps, demand)): (Vec<(u16, u16)>, (Vec<f64>, f64))| {
+            let group = |(key, Sum { steps, demand }): (Coarse, Sum)| {
                 let mean = |((site, _), steps): (&(u16, u16), f64)| (*site, (steps / demand).round() as u16);
                 Clients { sites: key.iter().zip(steps).map(mean).collect(), demand }
             };

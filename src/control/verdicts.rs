@@ -14,6 +14,7 @@ pub fn publish_as(board: &Board, status: &Value) {
         let of_name = |slots: &ServiceSlots| service["name"] == *slots.name;
         let Some(number) = layout.services.iter().position(of_name) else { continue };
         let slots = &layout.services[number];
+        let mut is_priced = false;
         for site in list(&service["sites"]) {
             let sites = layout.sites(slots).iter().zip(&slots.targets).enumerate();
             for (index, (_, targets)) in sites.filter(|(_, (known, _))| site["site"] == *known.site) {
@@ -33,12 +34,11 @@ pub fn publish_as(board: &Board, status: &Value) {
                     let share = Share((share * f64::from(Share::FULL.0)).round() as u16);
                     board.set_share(slots.first_share + index as u32, share);
                 }
-                if let Some(price) = site["price_km"].as_f64().map(spill::from_km).filter(|price| *price > 0)
-                {
-                    board.set_price(slots.first_share + index as u32, price);
-                    board.set_priced(number as u16, true);
-                }
+                let price = site["price_km"].as_f64().map_or(0, spill::from_km);
+                board.set_price(slots.first_share + index as u32, price);
+                is_priced |= price > 0;
             }
         }
+        board.set_priced(number as u16, is_priced);
     }
 }

@@ -12,6 +12,7 @@ use crate::control::{self, Command};
 use crate::coverage::View;
 use crate::finding::{Findings, Severity};
 use crate::health::board::{Board, Layout};
+use crate::health::spill;
 use crate::reload::{Answering, Outcome, Reload, Reloader};
 use crate::replay::compare::Side;
 use crate::site::Service;
@@ -141,12 +142,9 @@ fn without_folder(path: &Path, folders: &Path) -> PathBuf {
 impl Version {
     fn of(reloader: &Reloader, snapshot: Option<(Snapshot, Layout)>) -> Option<Version> {
         let (snapshot, layout) = snapshot?;
-        Some(Version {
-            zones: reloader.answering(),
-            services: reloader.services().to_vec(),
-            snapshot,
-            board: Board::new(layout),
-        })
+        let board = Board::new(layout);
+        spill::price(&board);
+        Some(Version { zones: reloader.answering(), services: reloader.services().to_vec(), snapshot, board })
     }
 
     pub(super) fn view(&self, service: usize, rtype: Rtype) -> Option<View<'_>> {
