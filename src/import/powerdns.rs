@@ -230,7 +230,7 @@ impl DomainReader<'_> {
                     of_unknown.push((name, node.at.clone()));
                     continue;
                 }
-                let conditions: Conditions = within.iter().cloned().chain(conditions).collect();
+                let Some(conditions) = both(within, conditions) else { continue };
                 let site = self.site_of(&name, ttl, &node.at);
                 service.add_rule(Rule { conditions, sites: vec![site] });
             }
@@ -285,6 +285,21 @@ impl DomainReader<'_> {
 
 /// Places that conditions of rules can say.
 const CARRIED: [&str; 6] = ["cc", "co", "cn", "re", "as", "af"];
+
+/// The conditions of a network and of a name. A rule says a key once, and the network is the narrower of both; none where
+/// the name is for the other address family.
+fn both(within: &[(&'static str, Vec<String>)], of_name: Conditions) -> Option<Conditions> {
+    let is_v6 = |subnets: &[String]| subnets.iter().any(|subnet| subnet.contains(':'));
+    let mut conditions = within.to_vec();
+    for (key, values) in of_name {
+        match within.iter().find(|(known, _)| *known == key) {
+            Some((_, subnets)) if is_v6(subnets) != is_v6(&values) => return None,
+            Some(_) => {}
+            None => conditions.push((key, values)),
+        }
+    }
+    Some(conditions)
+}
 
 /// What stands in each place of a name. A wildcard stands for the labels of as many places as there are.
 fn values_of<'t>(template: &'t Template, name: &str) -> Option<Vec<(&'t str, String)>> {

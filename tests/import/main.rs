@@ -86,6 +86,8 @@ fn of_powerdns_the_names_that_services_make_become_sites_and_their_places_rules(
     assert_eq!(of("service.geo.example.com", "10.1.2.3"), ["192.0.2.6"]);
     assert_eq!(of("service.geo.example.com", "1.1.1.1"), ["192.0.2.5"]);
     assert_eq!(of("region.geo.example.com", "1.1.1.1"), Vec::<String>::new());
+    assert_eq!(of("family.geo.example.com", "10.0.0.1"), ["192.0.2.13"]);
+    assert_eq!(of("family.geo.example.com", "2001:4860::1"), ["192.0.2.14"]);
     // A wildcard is for all who have no name of their own.
     assert_eq!(of("wild.geo.example.com", "41.90.1.1"), ["192.0.2.11"]);
     assert_eq!(of("wild.geo.example.com", "41.0.0.1"), ["192.0.2.10"]);
