@@ -67,6 +67,11 @@ fn proxy() {
     replay("proxy", targets::proxy);
 }
 
+#[test]
+fn replayed() {
+    replay("replay", targets::replay);
+}
+
 fn replay(name: &str, target: Target) {
     let corpus = read_folder("corpus", name);
     assert!(!corpus.is_empty(), "no corpus for {name}");
