@@ -51,7 +51,8 @@ fn the_schemas_that_are_kept_are_those_that_are_printed() {
     for (word, file) in File::ALL {
         let path = root().join("packaging/schema").join(format!("{word}.json"));
         let kept: Value = serde_json::from_str(&fs::read_to_string(&path).expect("a schema")).expect("JSON");
-        assert_eq!(kept, schema::of(file), "meridian schema {word} > packaging/schema/{word}.json");
+        // The whole of both is more than anybody reads.
+        assert!(kept == schema::of(file), "meridian schema {word} > packaging/schema/{word}.json");
         jsonschema::draft202012::meta::validate(&kept).expect("a schema of draft 2020-12");
     }
 }
@@ -72,7 +73,7 @@ fn the_samples_and_the_pages_are_valid_and_samples_name_their_schema() {
         let node = yaml::read(&Source::new(&path, &*text), &mut Findings::new()).expect("YAML");
         let kept: Value =
             serde_json::from_str(&fs::read_to_string(schema).expect("it is there")).expect("JSON");
-        assert_eq!(kept, schema::of(kind_of(&path, &node)), "{}", path.display());
+        assert!(kept == schema::of(kind_of(&path, &node)), "{} names another schema", path.display());
         files.push((path, text));
     }
     let pages = fs::read_dir(root().join("docs")).expect("pages").flatten().map(|entry| entry.path());
