@@ -22,8 +22,10 @@ use crate::control::{self, Command};
 use crate::reload::watch;
 use crate::replay::follow::Follow;
 
-/// How often the log is looked at, and whatever went wrong is tried again.
+/// How often the log is looked at.
 const LOOK: Duration = Duration::from_millis(200);
+/// How soon what went wrong is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
 /// How often it is told how things stand.
 const TELL: Duration = Duration::from_secs(10);
 /// How long a snapshot may take into history, which is written after it is served.
@@ -34,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Follows the server's query log, and answers each query in it twice: from the snapshot that is served, and from the folder; both with the
 /// verdicts, drains and forces of the server. The server itself is not touched.
 ///
-/// Exit 0: all would be answered alike; 1: not all; 5: no server runs.
+/// Exit 0: all would be answered alike; 1: not all, or the folder is not good; 5: no server runs.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: meridian shadow next --for 10m")]
 pub(super) struct Shadow {
@@ -73,8 +75,8 @@ struct Pair {
     sides: Sides,
     /// Which one is served.
     snapshot: u64,
-    /// What is served now is not known yet.
-    is_stale: bool,
+    /// When to try again, while they are not known as they are now.
+    again: Option<Instant>,
 }
 
 impl Shadow {
@@ -175,38 +177,44 @@ impl Pair {
         let (sides, snapshot) = loop {
             match read(&config, &history, folder) {
                 // It was served a moment ago, and is written down now.
-                Err((_, code)) if code == ExitCode::from(5) && Instant::now() < end => thread::sleep(LOOK),
+                Err((_, code)) if code == ExitCode::from(5) && Instant::now() < end => thread::sleep(AGAIN),
                 read => break read?,
             }
         };
         publish(&sides, &status);
-        Ok(Pair { config, history, folder: folder.to_owned(), sides, snapshot, is_stale: false })
+        Ok(Pair { config, history, folder: folder.to_owned(), sides, snapshot, again: None })
     }
 
     /// Takes over what has happened; gives whether others answer than before. A server that does not answer is asked again, and is
     /// meanwhile what it was.
     fn look(&mut self, event: Option<Event>) -> bool {
-        if event.is_none() && !self.is_stale {
+        let now = Instant::now();
+        if event.is_none() && self.again.is_none_or(|again| now < again) {
             return false;
         }
         let Ok(status) = control::tell(&self.config.control, &Command::Status) else {
-            self.is_stale = true;
+            self.again = Some(now + AGAIN);
             return false;
         };
         let is_another = status["snapshot"].as_u64() != Some(self.snapshot);
-        let is_to_read = is_another || self.is_stale || event == Some(Event::Folder);
+        let is_to_read = is_another || self.again.is_some() || event == Some(Event::Folder);
         if is_to_read {
             match read(&self.config, &self.history, &self.folder) {
                 Ok((sides, snapshot)) => {
                     (self.sides, self.snapshot) = (sides, snapshot);
-                    self.is_stale = false;
+                    self.again = None;
                 }
-                // Not in history yet, or the folder is being written to: of what is broken there is nothing to compare.
-                Err(_) => self.is_stale = true,
+                Err((why, code)) => {
+                    // Of a folder that is broken it is told, and once; what is not in history yet will be in a moment.
+                    if self.again.is_none() && code == ExitCode::from(1) {
+                        eprint!("{why}");
+                    }
+                    self.again = Some(now + AGAIN);
+                }
             }
         }
         publish(&self.sides, &status);
-        is_to_read && !self.is_stale
+        is_to_read && self.again.is_none()
     }
 
     fn in_words(&self) -> String {
@@ -241,7 +249,7 @@ fn listen(events: &Sender<Event>, config: &Config, folder: &Path) -> std::io::Re
             if told.is_ok() || server.send(Event::Server).is_err() {
                 return;
             }
-            thread::sleep(LOOK);
+            thread::sleep(AGAIN);
         }
     })?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
