@@ -390,13 +390,6 @@ fn the_samples_of_the_pages_are_valid() {
             let zone = "soa: { primary: ns1 }\nrecords: { \"@\": { NS: ns1 }, ns1: { A: 192.0.2.53 } }\n";
             files.insert("zones/example.net.yaml".to_owned(), zone.to_owned());
         }
-        // Or about sites alone.
-        if files.keys().any(|path| path.starts_with("zones/"))
-            && !files.values().any(|text| text.contains("records:"))
-        {
-            let zone = "soa: { primary: ns1.example.net. }\nrecords:\n  \"@\": { NS: ns1.example.net., service: web }\n";
-            files.insert("zones/example.net.yaml".to_owned(), zone.to_owned());
-        }
         for (path, text) in &files {
             let path = folder.path().join(path);
             fs::create_dir_all(path.parent().expect("a folder"))
