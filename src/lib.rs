@@ -10,8 +10,11 @@
 //!                             ^                             ^
 //!   files -> yaml, zone, site, geo -> catchment -> reload   health <- probes
 //!                                                  daemon: publishes, starts, stops;  cli, control: people
+//!                                       |  asks
+//!                                     change: gates, what differs, history and the way back
 //!   others' files -> import -> files               coverage: counts who gets what, for people; draw: shows it
-//!                                                  replay: asks two snapshots what real clients asked
+//!   files -> lint: what will not do what it is for replay: asks two snapshots what real clients asked
+//!   schema: the files that people write, for editors
 //! ```
 //!
 //! # What holds everywhere
