@@ -278,11 +278,12 @@ impl History {
         if !self.path_of_text(&entry.tree).exists() {
             self.write_text(&entry.tree, tree.to_text().as_bytes())?;
         }
-        // All at once: a file system takes its time for each file that it is asked to make sure of.
-        rustix::fs::syncfs(fs::File::open(&self.folder)?)?;
         let mut text = serde_json::to_vec_pretty(&entry).map_err(io::Error::other)?;
         text.push(b'\n');
         replace(&self.path_of_entry(entry.number), &text)?;
+        // All at once, for a file system takes its time for each file that it is asked to make sure of; and last, for it may take seconds on a disk
+        // that is busy. Should the power go before that, a text that is not what its digest says gives its snapshot away.
+        rustix::fs::syncfs(fs::File::open(&self.folder)?)?;
         self.make_room(entry.number)
     }
 
