@@ -130,7 +130,7 @@ fn kinds() -> Vec<Kind> {
         },
         Kind {
             spills: Some(Fullness::Full),
-            ..kind("steered A, spill, every site full", "www.example.com.", Rtype::A, true, 4_500)
+            ..kind("steered A, spill, every site full", "www.example.com.", Rtype::A, true, 3_870)
         },
     ]
 }
