@@ -158,6 +158,18 @@ impl Zone {
         Zone { apex, records, steered: Vec::new(), known: HashSet::new() }
     }
 
+    /// Of SOAs a zone has one, at its apex: others are told, and are not written.
+    pub(super) fn tell_of_other_soas(&self, findings: &mut Findings) {
+        let mut has_one = false;
+        for record in self.records.iter().filter(|record| record.rtype == Rtype::SOA) {
+            let is_at_apex = record.owner_name() == self.apex;
+            if has_one || !is_at_apex {
+                leave_out(findings, &record.at(), format!("SOA: a zone has one, at {}", self.apex));
+            }
+            has_one |= is_at_apex;
+        }
+    }
+
     /// Without records.
     #[must_use]
     pub fn new(apex: Name) -> Zone {

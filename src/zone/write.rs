@@ -32,10 +32,10 @@ fn write(
             owners.push((owner.clone(), Vec::new()));
         }
     }
-    for records in owners.iter().flat_map(|(_, rrsets)| rrsets) {
-        if records[0].rtype == Rtype::SOA {
-            write_soa(&records[0], default_ttl, out)?;
-        }
+    // A zone has one, at its apex (RFC 1035 5.2); whoever read others told of them.
+    let at_apex = owners.iter().filter(|(owner, _)| owner == apex).flat_map(|(_, rrsets)| rrsets);
+    for records in at_apex.filter(|records| records[0].rtype == Rtype::SOA) {
+        write_soa(&records[0], default_ttl, out)?;
     }
     writeln!(out, "records:")?;
     for (owner, rrsets) in &owners {

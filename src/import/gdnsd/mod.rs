@@ -87,6 +87,7 @@ impl<'a> Reader<'a> {
         }
         let mut zone = Zone::of(apex.clone(), records);
         zone.steered = steered;
+        zone.tell_of_other_soas(self.findings);
         self.imported.zones.push(zone);
     }
 
