@@ -82,10 +82,11 @@ impl Main {
         let Some(rollback) = self.rollback else { return };
         let entry = self.history.entry(rollback.to);
         match entry.map(|entry| self.history.folder_of(&entry)) {
-            Some(Ok(folder)) => self.reloader.read_from(Some(folder)),
+            Some(Ok(folder)) => return self.reloader.read_from(Some(folder)),
             Some(Err(error)) => warn!("what was rolled back to is not at hand any more: {error}"),
             None => warn!("snapshot {} was rolled back to, and is not kept any more", rollback.to),
         }
+        self.set_rollback(None);
     }
 
     /// Files that have changed since an operator went back are served again, and so are they by force.

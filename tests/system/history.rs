@@ -224,3 +224,19 @@ fn only_as_many_are_kept_as_the_configuration_says() {
     assert!(String::from_utf8_lossy(&listed.stdout).contains("000005.json"));
     server.stop();
 }
+
+#[test]
+fn a_rollback_to_what_is_not_kept_any_more_is_over_at_the_next_start() {
+    let server = Server::start(world::home());
+    change(&server, 2);
+    wait_for_kept(&server, 2);
+    server.tell(&["rollback", "1"]).expect(0);
+    wait_for_kept(&server, 3);
+    let home = server.stop();
+    fs::remove_file(home.path("run/history/000001.json")).expect("it is there");
+    let server = Server::start(home);
+    server.process.wait_for_line("snapshot 1 was rolled back to, and is not kept any more");
+    assert_eq!(answer(&server, "v.example.com", "TXT"), "\"2\"");
+    assert_eq!(server.status()["rollback"], serde_json::Value::Null);
+    server.stop();
+}
