@@ -115,13 +115,7 @@ impl World {
     }
 
     pub(super) fn name_of(&self, given: Given) -> &str {
-        match given {
-            Given::Site(site) => &self.service.sites[usize::from(site)].name,
-            Given::NoSite(NoSite::Denied) => "(denied)",
-            Given::NoSite(NoSite::NoData) => "(no data)",
-            Given::NoSite(NoSite::NothingUp) => "(nothing up)",
-            Given::NoSite(NoSite::LastResort) => "(last resort)",
-        }
+        name_of(&self.service, given)
     }
 
     /// What the figures are of, in the first lines of a table.
@@ -149,6 +143,17 @@ impl World {
             is_out: out.contains(&site.name),
         };
         self.service.sites.iter().zip(groups).map(mark).collect()
+    }
+}
+
+/// A site's name, or why there is none.
+pub(super) fn name_of(service: &Service, given: Given) -> &str {
+    match given {
+        Given::Site(site) => &service.sites[usize::from(site)].name,
+        Given::NoSite(NoSite::Denied) => "(denied)",
+        Given::NoSite(NoSite::NoData) => "(no data)",
+        Given::NoSite(NoSite::NothingUp) => "(nothing up)",
+        Given::NoSite(NoSite::LastResort) => "(last resort)",
     }
 }
 

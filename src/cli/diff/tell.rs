@@ -4,14 +4,14 @@ use serde_json::{Value, json};
 
 use super::{Changed, OfType, State, Told};
 use crate::change::diff::{RecordChange, Records, ServiceChange, ZoneChange};
-use crate::cli::coverage::{percent, quantile, shares_json, table};
+use crate::cli::coverage::{name_of, percent, quantile, shares_json, table};
 use crate::cli::replayed::Replayed;
 use crate::control::{findings_as_json, outcome_name};
 use crate::coverage::Addresses;
 use crate::coverage::summary::Move;
 use crate::finding::printable;
 use crate::geo::Country;
-use crate::nameserver::{Given, NoSite};
+use crate::nameserver::Given;
 use crate::reload::Outcome;
 use crate::wire::Name;
 
@@ -20,13 +20,7 @@ const MOST_LINES: usize = 100;
 
 impl OfType {
     fn name_of(&self, given: Given) -> &str {
-        match given {
-            Given::Site(site) => &self.merged.sites[usize::from(site)].name,
-            Given::NoSite(NoSite::Denied) => "(denied)",
-            Given::NoSite(NoSite::NoData) => "(no data)",
-            Given::NoSite(NoSite::NothingUp) => "(nothing up)",
-            Given::NoSite(NoSite::LastResort) => "(last resort)",
-        }
+        name_of(&self.merged, given)
     }
 
     fn moved(&self) -> Addresses {
