@@ -11,10 +11,14 @@ use super::*;
 /// A group: the steps to each site, and how many clients.
 type Clients = (Vec<u16>, u8);
 
+/// Steps to a site that a group cannot go to.
+const NOWHERE: u16 = u16::MAX;
+
 fn market(capacities: &[f64], clients: &[Clients]) -> Market {
     let demand = clients.iter().map(|(_, count)| f64::from(*count)).sum();
     let in_order = |steps: &[u16]| {
-        let mut order: Vec<(u16, u16)> = (0..).zip(steps.iter().copied()).collect();
+        let mut order: Vec<(u16, u16)> =
+            (0..).zip(steps.iter().copied()).filter(|(_, step)| *step != NOWHERE).collect();
         order.sort_by_key(|(_, step)| *step);
         let nearest = order[0].1;
         order.into_iter().map(move |(site, step)| (site, step - nearest))
@@ -27,11 +31,14 @@ fn all_open(sites: usize) -> Vec<Part> {
     vec![Part { open: 1.0, relief: 1.0 }; sites]
 }
 
+fn in_steps(prices: &Prices) -> Vec<f64> {
+    prices.of_sites.iter().map(|price| f64::from(*price) / f64::from(PRICE_UNIT)).collect()
+}
+
 /// What comes of prices: loads, and the distance of all, in steps.
 fn outcome(market: &Market, prices: &Prices) -> (Vec<f64>, f64) {
     let open = vec![1.0; market.capacities.len()];
-    let prices: Vec<f64> =
-        prices.of_sites.iter().map(|price| f64::from(*price) / f64::from(PRICE_UNIT)).collect();
+    let prices = in_steps(prices);
     let mut steps = 0.0;
     for group in &market.groups {
         steps += market.steps_of(group, &open, &prices) * group.demand;
@@ -106,10 +113,37 @@ proptest! {
             }
             None => {
                 let all = 1.0 / market.capacities.iter().sum::<f64>();
-                // What cannot fit is spread in a bounded number of rounds: mostly within 1 %, but of tens of thousands of cases one had a site 11 %
-                // above what all have.
                 for fullness in fullness {
-                    prop_assert!(fullness <= all * 1.25, "{:?} of {:?}: {}", loads, market.capacities, all);
+                    prop_assert!(fullness <= all * 1.01, "{:?} of {:?}: {}", loads, market.capacities, all);
+                }
+            }
+        }
+    }
+
+    /// Where clients can go to some sites only, and there is not room: nobody is at a site that has more too much than another
+    /// that they can go to.
+    #[test]
+    fn nobody_is_where_it_is_fuller_than_it_need_be((room, clients) in cases(), missing in vec(0..4_usize, 6)) {
+        let capacities: Vec<f64> = room.iter().map(|room| f64::from(*room) / 8.0).collect();
+        let mut clients = clients;
+        for ((steps, _), missing) in clients.iter_mut().zip(missing) {
+            let missing = missing % steps.len();
+            steps[missing] = NOWHERE;
+        }
+        let market = market(&capacities, &clients);
+        let prices = market.price(&all_open(room.len()), &Prices::default());
+        let (loads, _) = outcome(&market, &prices);
+        let fullness = |site: usize| loads[site] / market.capacities[site];
+        let in_steps = in_steps(&prices);
+        for group in &market.groups {
+            let given = market.given(group, &vec![1.0; room.len()], &in_steps);
+            // Rooms are stretched by a hair more than must be, so a few may be.
+            for site in given.iter().filter(|(site, part)| part * group.demand > 0.01 * loads[*site]).map(|(site, _)| *site) {
+                for (other, _) in &given {
+                    prop_assert!(
+                        fullness(site) <= 1.01 || fullness(site) <= fullness(*other) * 1.01,
+                        "{} and {}: {:?} of {:?} at {:?}", site, other, loads, market.capacities, prices
+                    );
                 }
             }
         }
@@ -126,8 +160,7 @@ proptest! {
         parts[out].open = 0.0;
         let without = market.price(&parts, &before);
         let open: Vec<f64> = parts.iter().map(|part| part.open).collect();
-        let in_steps: Vec<f64> = without.of_sites.iter().map(|price| f64::from(*price) / f64::from(PRICE_UNIT)).collect();
-        let loads = market.loads(&open, &in_steps);
+        let loads = market.loads(&open, &in_steps(&without));
         prop_assert_eq!(loads[out], 0.0);
         prop_assert!((loads.iter().sum::<f64>() - 1.0).abs() < 1e-6);
         parts[out].open = 1.0;
