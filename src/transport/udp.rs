@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ use nix::libc;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike,
     recvmmsg, sendmmsg, setsockopt, sockopt,
+};
+use rustix::net::sockopt::{
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
 };
 use socket2::{Protocol, Socket, Type};
 use tracing::debug;
@@ -51,11 +54,32 @@ pub fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     // As much as the kernel allows (net.core.rmem_max).
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.set_read_timeout(Some(LOOK_UP))?;
+    set_fragments(socket, address.is_ipv4(), Fragments::Never)?;
     if address.ip().is_unspecified() {
         match address {
             SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
             SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
         }
+    }
+    Ok(())
+}
+
+/// Whether a datagram may leave in pieces. That a router asks for shorter ones is not believed either way: anybody can forge
+/// that, and then the pieces (RFC 9715 3.1).
+#[derive(Clone, Copy, PartialEq)]
+enum Fragments {
+    /// It goes whole. The kernel has least to do so, too: nothing to look up, no identifier to find.
+    Never,
+    /// Only where the interface cannot carry it whole.
+    AtInterface,
+}
+
+fn set_fragments(socket: impl AsFd, is_v4: bool, fragments: Fragments) -> io::Result<()> {
+    match (is_v4, fragments) {
+        (true, Fragments::Never) => set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::PROBE)?,
+        (true, Fragments::AtInterface) => set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::OMIT)?,
+        (false, Fragments::Never) => set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::PROBE)?,
+        (false, Fragments::AtInterface) => set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::OMIT)?,
     }
     Ok(())
 }
@@ -107,7 +131,8 @@ fn serve_batches<P: Peer>(
     let mut queries = vec![[0_u8; LONGEST_QUERY]; BATCH];
     let mut responses = vec![0_u8; BATCH * LONGEST_RESPONSE];
     let mut receiving = new_headers::<P>(wildcard);
-    let mut sending = Sending { plain: new_headers(None), from: new_headers(wildcard) };
+    let mut sending =
+        Sending { plain: new_headers(None), from: new_headers(wildcard), fragments: Fragments::Never };
     while !stop.load(Ordering::Relaxed) {
         let mut arrivals: [Option<Arrival<P>>; BATCH] = [None; BATCH];
         let mut is_worn = false;
@@ -159,7 +184,7 @@ fn serve_batches<P: Peer>(
                 batch.add(length, *peer, *from);
             }
         }
-        sending.send_all(fd, &batch);
+        sending.send_all(socket, &batch);
     }
 }
 
@@ -263,16 +288,17 @@ struct Sending<P> {
     plain: MultiHeaders<P>,
     /// With room for an address to leave from.
     from: MultiHeaders<P>,
+    fragments: Fragments,
 }
 
 impl<P: Peer> Sending<P> {
     /// All that leave from one address go with one call; in most batches that is all.
-    fn send_all(&mut self, fd: i32, batch: &Batch<'_, P>) {
+    fn send_all(&mut self, socket: &UdpSocket, batch: &Batch<'_, P>) {
         let (peers, froms) = (&batch.peers[..batch.count], &batch.froms[..batch.count]);
         let Some(first) = froms.first() else { return };
         if froms.iter().all(|from| from == first) {
             let slices: [_; BATCH] = std::array::from_fn(|index| batch.response(index));
-            return self.send(fd, *first, &slices[..batch.count], peers);
+            return self.send(socket, *first, &slices[..batch.count], peers);
         }
         let mut is_sent = [false; BATCH];
         while let Some(first) = is_sent[..batch.count].iter().position(|is_sent| !is_sent) {
@@ -287,11 +313,18 @@ impl<P: Peer> Sending<P> {
                     count += 1;
                 }
             }
-            self.send(fd, froms[first], &slices[..count], &some_peers[..count]);
+            self.send(socket, froms[first], &slices[..count], &some_peers[..count]);
         }
     }
 
-    fn send(&mut self, fd: i32, from: Option<Local>, slices: &[[IoSlice<'_>; 1]], peers: &[Option<P>]) {
+    fn send(
+        &mut self,
+        socket: &UdpSocket,
+        from: Option<Local>,
+        slices: &[[IoSlice<'_>; 1]],
+        peers: &[Option<P>],
+    ) {
+        let fd = socket.as_raw_fd();
         let mut sent = 0;
         while sent < slices.len() {
             let (slices, peers) = (&slices[sent..], &peers[sent..]);
@@ -321,6 +354,7 @@ impl<P: Peer> Sending<P> {
             };
             match result {
                 Ok(done) => sent += done.max(1),
+                Err(Errno::EMSGSIZE) if self.allow_fragments(socket) => {}
                 // The first of them cannot be sent (no route, a firewall): the others can.
                 Err(error) => {
                     debug!("a response was not sent: {error}");
@@ -328,6 +362,21 @@ impl<P: Peer> Sending<P> {
                 }
             }
         }
+    }
+}
+
+impl<P> Sending<P> {
+    /// For a response that an interface cannot carry, as only an operator can want it who raised `udp_payload` above what is
+    /// safe. False where this was done before.
+    #[cold]
+    fn allow_fragments(&mut self, socket: &UdpSocket) -> bool {
+        if self.fragments == Fragments::AtInterface {
+            return false;
+        }
+        self.fragments = Fragments::AtInterface;
+        let is_v4 = socket.local_addr().is_ok_and(|address| address.is_ipv4());
+        debug!("an interface cannot carry a response of this length: it leaves in fragments");
+        set_fragments(socket, is_v4, self.fragments).is_ok()
     }
 }
 
@@ -343,9 +392,13 @@ fn wait_after(error: Errno, responder: &mut impl Responder) {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
     use std::sync::Arc;
     use std::thread;
     use std::time::Instant;
+
+    use nix::sched::{CloneFlags, unshare};
+    use rustix::net::sockopt::{ip_mtu_discover, ipv6_mtu_discover};
 
     use super::*;
 
@@ -412,6 +465,47 @@ mod tests {
             }
         };
         with_server("0.0.0.0:0", ask, hear);
+    }
+
+    #[test]
+    fn what_leaves_is_whole_whatever_a_router_is_said_to_want() {
+        let [v4, v6] =
+            ["127.0.0.1:0", "[::1]:0"].map(|address| bind(address.parse().expect("an address"), 1));
+        assert_eq!(ip_mtu_discover(&v4.expect("loopback")[0]).unwrap(), Ipv4PathMtuDiscovery::PROBE);
+        if let Ok(sockets) = v6 {
+            assert_eq!(ipv6_mtu_discover(&sockets[0]).unwrap(), Ipv6PathMtuDiscovery::PROBE);
+        }
+    }
+
+    #[test]
+    fn what_an_interface_cannot_carry_whole_comes_in_pieces_and_all_the_rest_as_before() {
+        // In a network of its own, whose loopback carries no more than IPv6 must; of this thread, and those that it starts.
+        let lo = ["link", "set", "lo", "mtu", "1280", "up"];
+        if unshare(CloneFlags::CLONE_NEWNET).is_err()
+            || !Command::new("ip").args(lo).status().is_ok_and(|status| status.success())
+        {
+            eprintln!("skipped: no network of its own");
+            return;
+        }
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let to: SocketAddr = address.parse().unwrap();
+            let client = UdpSocket::bind(to).unwrap();
+            // Only who may cut can send this.
+            set_fragments(&client, to.is_ipv4(), Fragments::AtInterface).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let lengths = [1, 1_300, 2, 4_096, 1_232];
+            let send = |port| {
+                for length in lengths {
+                    client.send_to(&vec![7; length], SocketAddr::new(to.ip(), port)).expect("it is cut");
+                }
+            };
+            let counters = with_server(address, send, |_| {
+                let mut response = [0; LONGEST_RESPONSE];
+                let heard: Vec<usize> = lengths.iter().map(|_| client.recv(&mut response).unwrap()).collect();
+                assert_eq!(heard, lengths);
+            });
+            assert_eq!(counters.get(Count::Panics), 0);
+        }
     }
 
     #[test]
