@@ -9,7 +9,8 @@ use std::fs;
 use std::hash::{BuildHasher, DefaultHasher, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use foldhash::quality::FixedState;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,8 @@ pub struct Store {
     path: Option<PathBuf>,
     is_distrusted: bool,
     is_read_only: bool,
+    /// Who writes the file: a disk takes longer than somebody who waits for an answer should.
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What tables are made of. Others of any of these are other tables.
@@ -86,13 +89,15 @@ impl Store {
     /// In a state folder; without one nothing is kept.
     #[must_use]
     pub fn new(state: Option<&Path>) -> Store {
-        Store { path: state.map(|folder| folder.join(FILE)), ..Store::default() }
+        let path = state.map(|folder| folder.join(FILE));
+        Store { path, is_distrusted: false, is_read_only: false, writer: Mutex::default() }
     }
 
     /// Another's, who keeps tables there.
     #[must_use]
-    pub fn read_only(self) -> Store {
-        Store { is_read_only: true, ..self }
+    pub fn read_only(mut self) -> Store {
+        self.is_read_only = true;
+        self
     }
 
     /// From here on nothing is taken from the file.
@@ -104,6 +109,7 @@ impl Store {
     #[must_use]
     pub fn read(&self, inputs: &Inputs) -> Option<Stored> {
         let path = self.path.as_deref().filter(|_| !self.is_distrusted && inputs.tell_apart())?;
+        self.wait();
         let octets = fs::read(path).ok()?;
         let (digest, body) = octets.strip_prefix(MAGIC)?.split_first_chunk()?;
         if u64::from_le_bytes(*digest) != digest_of(body).ok()? {
@@ -114,17 +120,36 @@ impl Store {
         (stored.inputs == *inputs).then_some(stored)
     }
 
-    /// Keeps tables for the next start; `digests` are of the databases' octets.
+    /// Keeps tables for the next start, on a thread of its own; `digests` are of the databases' octets.
     pub fn write(&self, inputs: Inputs, digests: Vec<u64>, about: &[About], catchments: &Arc<Catchments>) {
-        let Some(path) = self.path.as_deref().filter(|_| inputs.tell_apart() && !self.is_read_only) else {
+        let Some(path) = self.path.clone().filter(|_| inputs.tell_apart() && !self.is_read_only) else {
             return;
         };
         let (about, catchments) = (about.to_vec(), Arc::clone(catchments));
         let stored = Stored { inputs, digests, about, catchments };
-        match write(path, &stored) {
+        self.wait();
+        let write = move || match write(&path, &stored) {
             Ok(()) => debug!("tables are kept in {}", path.display()),
             Err(error) => warn!("tables cannot be kept in {}: {error}", path.display()),
+        };
+        match thread::Builder::new().name("tables".to_owned()).spawn(write) {
+            Ok(writer) => *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer),
+            Err(error) => warn!("tables cannot be kept: no thread: {error}"),
         }
+    }
+
+    /// Until what is being written stands there.
+    fn wait(&self) {
+        if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // One that panicked has told so, and left the file of before.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.wait();
     }
 }
 
@@ -183,6 +208,7 @@ mod tests {
         fs::write(&database, "octets").unwrap();
         let store = Store::new(Some(folder));
         store.write(inputs(&database), vec![digest_of(&b"octets"[..]).unwrap()], &[], &Arc::default());
+        store.wait();
         (store, database)
     }
 
