@@ -263,6 +263,10 @@ mod tests {
             ("{ icmp: {} }", "address: is missing, as in a canary such as { address: 192.0.2.1, icmp: {} }"),
             ("{ address: here, icmp: {} }", "\"here\" is no address such as 192.0.2.1 or 2001:db8::1"),
             ("{ address: 192.0.2.1 }", "a check is one of "),
+            (
+                "{ address: 192.0.2.1, http: { load: { body: number } } }",
+                "load: means nothing here: a canary is no site",
+            ),
             ("{ adress: 192.0.2.1, icmp: {} }", "unknown key \"adress\"; did you mean \"address\"?"),
         ] {
             let findings = parse(&format!("canaries: [{written}]\n")).1;

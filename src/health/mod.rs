@@ -4,7 +4,8 @@
 //! (`overrides`) and what guards hold (`guard`), and writes a `board`, which the query path reads without a lock: it never waits
 //! for any of this. `events` tells what happened; `memory` keeps verdicts over a restart.
 //!
-//! Each (address, check) that any service asks for is one task, however many ask for it; `turns` bounds how many
+//! Each (address, check) that any service asks for is one task, however many ask for it: asleep on the one wheel of timers of the runtime,
+//! which is the schedule of all, and woken with those that are due in the same tick; `turns` has the ticks, and bounds how many
 //! of them make an attempt at a time. Verdicts outlive snapshots. A snapshot changes in three steps, so that no
 //! board ever forgets what it knew while it is served:
 //!

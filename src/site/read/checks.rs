@@ -134,6 +134,10 @@ pub fn read_canaries(node: &Node, findings: &mut Findings) -> Vec<Canary> {
     const EXAMPLE: &str = "a canary such as { address: 192.0.2.1, icmp: {} }";
     let read = |item: &Node, findings: &mut Findings| {
         let check = read_check(item, &[], &["address"], findings)?;
+        if check.load().is_some() {
+            findings
+                .warning(&item.at, "load: means nothing here: a canary is no site, and nobody is sent to it");
+        }
         let address = item.mapping(EXAMPLE, findings)?.get("address");
         let Some(address) = address else {
             findings.error(&item.at, format!("address: is missing, as in {EXAMPLE}"));
