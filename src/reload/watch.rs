@@ -4,8 +4,7 @@
 //! a swapped symbolic link all look different in events, and some file systems lose them. What decides is a
 //! look at the files themselves, whenever events have been quiet for a moment, and every few seconds without any.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, DirEntry, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -121,7 +120,7 @@ fn watch_folders(look: &Look, roots: &[PathBuf], hints: &Sender<Event>) -> Optio
             true => Path::new("."),
             false => parent,
         });
-    for folder in look.folders.keys().map(PathBuf::as_path).chain(parents) {
+    for folder in look.folders.iter().map(|(path, _)| path.as_path()).chain(parents) {
         if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
             debug!("no events from {}: {error}", folder.display());
         }
@@ -129,37 +128,44 @@ fn watch_folders(look: &Look, roots: &[PathBuf], hints: &Sender<Event>) -> Optio
     Some(watcher)
 }
 
-/// What all files under some roots looked like.
+/// What all files under some roots looked like, in the order in which they are come across: by name within a folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Look {
-    files: BTreeMap<PathBuf, Stamp>,
+    files: Vec<(PathBuf, Stamp)>,
     /// With device and inode: behind the same path may be another folder by now.
-    folders: BTreeMap<PathBuf, (u64, u64)>,
+    folders: Vec<(PathBuf, (u64, u64))>,
 }
 
 impl Look {
     fn at(roots: &[PathBuf]) -> Look {
         let mut look = Look::default();
         for root in roots {
-            look.add(root, &mut Vec::new());
+            if let Ok(metadata) = fs::metadata(root) {
+                look.add(root.clone(), &metadata, &mut Vec::new());
+            }
         }
         look
     }
 
     /// `above` are the folders that this one is in: a symbolic link back to one of them is not followed.
-    fn add(&mut self, path: &Path, above: &mut Vec<(u64, u64)>) {
-        let Ok(metadata) = fs::metadata(path) else { return };
-        let stamp = Stamp::of(&metadata);
+    fn add(&mut self, path: PathBuf, metadata: &Metadata, above: &mut Vec<(u64, u64)>) {
+        let stamp = Stamp::of(metadata);
         if metadata.is_file() {
-            self.files.insert(path.to_owned(), stamp);
+            self.files.push((path, stamp));
         } else if metadata.is_dir() && above.len() < DEEPEST && !above.contains(&stamp.identity()) {
-            self.folders.insert(path.to_owned(), stamp.identity());
+            let mut entries: Vec<_> = fs::read_dir(&path).into_iter().flatten().flatten().collect();
+            entries.sort_by_cached_key(DirEntry::file_name);
+            self.folders.push((path, stamp.identity()));
             above.push(stamp.identity());
-            let mut entries: Vec<PathBuf> =
-                fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-            entries.sort();
             for entry in entries {
-                self.add(&entry, above);
+                // Of the entry itself the kernel need not walk the whole path; a link is what it leads to.
+                let metadata = match entry.metadata() {
+                    Ok(metadata) if metadata.is_symlink() => fs::metadata(entry.path()),
+                    metadata => metadata,
+                };
+                if let Ok(metadata) = metadata {
+                    self.add(entry.path(), &metadata, above);
+                }
             }
             above.pop();
         }
