@@ -6,21 +6,18 @@
 //! TCP is being attacked. What comes with one read is answered with one write. A connection owns memory only for what is
 //! unfinished: half a message, or responses that its client has yet to take; everything else is in buffers that all share.
 //!
-//! [`serve_connection`] takes any stream: DNS over TLS is the same but for what is under it.
+//! [`serve_connection`] takes any stream: DNS over TLS is the same but for what is under it. Here connections come in; `door` lets
+//! them, and knows what each may hold; `connection` hears and answers.
 
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use socket2::{Protocol, Type};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -28,9 +25,15 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
 use tokio::time::timeout;
 use tracing::{debug, error};
 
-use super::connections::{Connections, Phase};
+use super::connections::Phase;
 use super::proxy::{self, Header};
 use super::{Count, Counters, Responder, Stop, new_socket, restart_on_panic};
+
+mod connection;
+mod door;
+
+pub(super) use connection::serve_connection;
+pub(super) use door::{Door, Guest};
 
 /// What one client may hold, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -189,183 +192,6 @@ fn new_runtime(stop: &watch::Receiver<Stop>) -> Option<Runtime> {
     }
 }
 
-/// What all connections of a thread share.
-pub(super) struct Door<R> {
-    responder: RefCell<R>,
-    buffers: RefCell<Buffers>,
-    connections: RefCell<Connections>,
-    limits: Limits,
-    counters: Arc<Counters>,
-    /// Octets that clients have yet to take.
-    unread: Cell<usize>,
-}
-
-/// What is used only while nothing else runs.
-struct Buffers {
-    input: Vec<u8>,
-    output: Vec<u8>,
-}
-
-impl<R: Responder> Door<R> {
-    pub(super) fn new(responder: R, limits: Limits, counters: Arc<Counters>) -> Rc<Door<R>> {
-        Rc::new(Door {
-            responder: RefCell::new(responder),
-            buffers: RefCell::new(Buffers { input: vec![0; INPUT], output: vec![0; OUTPUT] }),
-            connections: RefCell::new(Connections::new(limits)),
-            limits,
-            counters,
-            unread: Cell::new(0),
-        })
-    }
-
-    /// Room for one more, given back when it is dropped, and whether somebody was told to go for it. Whose connection it
-    /// is, a proxy may have yet to tell.
-    fn admit(self: &Rc<Self>, client: Option<IpAddr>) -> Option<(Room<R>, bool)> {
-        let mut connections = self.connections.borrow_mut();
-        let Ok((key, evicted)) = connections.admit(client, Instant::now()) else {
-            self.counters.add(Count::Refused);
-            return None;
-        };
-        if evicted.is_some() {
-            self.counters.add(Count::Evicted);
-        }
-        self.counters.add(Count::Accepted);
-        self.counters.set(Count::Connections, connections.count() as u64);
-        Some((Room { door: Rc::clone(self), key }, evicted.is_some()))
-    }
-
-    /// Room for a connection of a known client, for transports that accept theirs in another way.
-    pub(super) fn receive(self: &Rc<Self>, client: IpAddr) -> Option<Guest<R>> {
-        let (room, _) = self.admit(Some(client))?;
-        Some(Guest { room, client, refuses_header: false })
-    }
-
-    /// Connections in all, and of a client.
-    pub(super) fn held(&self, client: IpAddr) -> (usize, usize) {
-        let connections = self.connections.borrow();
-        (connections.count(), connections.held_by(client))
-    }
-
-    fn is_empty(&self) -> bool {
-        self.connections.borrow().count() == 0
-    }
-
-    pub(super) fn limits(&self) -> Limits {
-        self.limits
-    }
-
-    /// Sends away whose time is over; says when to look again.
-    pub(super) fn send_away(&self) -> Duration {
-        let now = Instant::now();
-        let mut connections = self.connections.borrow_mut();
-        while let Some(phase) = connections.expire(now) {
-            self.counters.add(match phase {
-                Phase::Fresh | Phase::Idle => Count::CutOffIdle,
-                Phase::Handshake | Phase::Message => Count::CutOffSlow,
-                Phase::Output => Count::CutOffUnread,
-            });
-        }
-        self.counters.set(Count::Connections, connections.count() as u64);
-        connections.next_expiry().map_or(LOOK_UP, |next| (next - now).clamp(TICK, LOOK_UP))
-    }
-
-    pub(super) fn refresh(&self) {
-        self.responder.borrow_mut().refresh();
-    }
-}
-
-/// A place among the connections.
-struct Room<R: Responder> {
-    door: Rc<Door<R>>,
-    key: usize,
-}
-
-impl<R: Responder> Drop for Room<R> {
-    fn drop(&mut self) {
-        let mut connections = self.door.connections.borrow_mut();
-        connections.release(self.key);
-        self.door.counters.set(Count::Connections, connections.count() as u64);
-        // Of one connection: the runtime ends its task, and nobody else's.
-        if std::thread::panicking() {
-            self.door.counters.add(Count::Panics);
-        }
-    }
-}
-
-/// A connection that was let in.
-pub(super) struct Guest<R: Responder> {
-    room: Room<R>,
-    /// Who asks, and whose limits count.
-    client: IpAddr,
-    /// A header of the PROXY protocol must not come, or not again.
-    refuses_header: bool,
-}
-
-impl<R: Responder> Guest<R> {
-    pub(super) fn begin(&self, phase: Phase) {
-        self.room.door.connections.borrow_mut().begin(self.room.key, phase, Instant::now());
-    }
-
-    fn has_to_go(&self, context: &Context<'_>) -> bool {
-        self.room.door.connections.borrow_mut().has_to_go(self.room.key, context)
-    }
-
-    pub(super) fn limits(&self) -> Limits {
-        self.room.door.limits
-    }
-
-    pub(super) fn count(&self, count: Count) {
-        self.room.door.counters.add(count);
-    }
-
-    /// Counts octets that the client has yet to take, until they are let go of. Should they be too many of all clients,
-    /// whoever has been taking theirs for the longest has to go.
-    pub(super) fn hold(&self, octets: usize) {
-        let Room { door, key } = &self.room;
-        for _ in 0..door.connections.borrow_mut().hold(*key, octets) {
-            self.count(Count::CutOffUnread);
-        }
-    }
-
-    pub(super) fn let_go(&self, octets: usize) {
-        self.room.door.connections.borrow_mut().let_go(self.room.key, octets);
-    }
-
-    /// The response to a message that came whole, for transports that have other frames.
-    pub(super) fn respond(&self, message: &[u8]) -> Option<Vec<u8>> {
-        let Door { responder, buffers, .. } = &*self.room.door;
-        let output = &mut buffers.borrow_mut().output;
-        let mut responder = responder.borrow_mut();
-        responder.refresh();
-        let length = responder.respond(message, self.client, &mut output[..usize::from(u16::MAX)])?;
-        Some(output[..length].to_vec())
-    }
-
-    /// A handshake, which comes before the first message.
-    pub(super) async fn prepare<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-        self.begin(Phase::Handshake);
-        let done = self.unless_sent_away(work).await?;
-        self.begin(Phase::Fresh);
-        Ok(done)
-    }
-
-    pub(super) async fn unless_sent_away<T>(
-        &self,
-        work: impl Future<Output = io::Result<T>>,
-    ) -> io::Result<T> {
-        let mut work = std::pin::pin!(work);
-        poll_fn(|context| match self.has_to_go(context) {
-            true => Poll::Ready(Err(sent_away())),
-            false => work.as_mut().poll(context),
-        })
-        .await
-    }
-}
-
-fn sent_away() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "it was sent away")
-}
-
 async fn accept<R, S, F>(entrance: Rc<(tokio::net::TcpListener, Vec<IpNetwork>)>, door: Rc<Door<R>>, serve: S)
 where
     R: Responder + 'static,
@@ -480,301 +306,17 @@ async fn read_header(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
     }
 }
 
-/// What happened to a stream.
-enum Event {
-    /// So many octets are in the shared buffer; 0 is the end.
-    Read(usize),
-    /// The client took something.
-    Written,
-}
-
-/// Answers what comes over a stream until it ends, or has to.
-pub(super) async fn serve_connection<R: Responder>(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    guest: &Guest<R>,
-) -> io::Result<()> {
-    let door = &*guest.room.door;
-    let mut connection = Connection::new(guest);
-    let mut is_open = true;
-    let mut in_a_row = 0;
-    while is_open || connection.output.is_waiting() {
-        let event = poll_fn(|context| {
-            if guest.has_to_go(context) {
-                return Poll::Ready(Err(sent_away()));
-            }
-            if connection.output.is_waiting()
-                && let Poll::Ready(written) = connection.output.poll_write(context, &mut stream)
-            {
-                return Poll::Ready(written.map(|()| Event::Written));
-            }
-            if is_open {
-                let input = &mut door.buffers.borrow_mut().input;
-                let mut buffer = ReadBuf::new(input);
-                let read = Pin::new(&mut stream).poll_read(context, &mut buffer);
-                return read.map_ok(|()| Event::Read(buffer.filled().len()));
-            }
-            Poll::Pending
-        })
-        .await?;
-        match event {
-            // Whoever has nothing more to ask still wants the answers.
-            Event::Read(0) => is_open = false,
-            Event::Read(length) => {
-                // From here to the write nothing is waited for: the shared buffers are this connection's.
-                let heard = connection.hear(length)?;
-                is_open = heard.goes_on;
-                poll_fn(|context| {
-                    let output = &door.buffers.borrow().output[..heard.to_write];
-                    Poll::Ready(connection.output.write_now(context, &mut stream, output))
-                })
-                .await?;
-                connection.tell_phase(heard.is_whole);
-                in_a_row += length;
-                if in_a_row >= TURN {
-                    in_a_row = 0;
-                    yield_now().await;
-                }
-            }
-            Event::Written => connection.tell_phase(false),
-        }
-    }
-    Ok(())
-}
-
-/// What became of one read.
-struct Heard {
-    /// Octets of responses in the shared buffer.
-    to_write: usize,
-    /// At least one message came to its end.
-    is_whole: bool,
-    /// False after a message that gets no answer: what follows it in the stream cannot be trusted either.
-    goes_on: bool,
-}
-
-struct Connection<'a, R: Responder> {
-    guest: &'a Guest<R>,
-    /// The beginning of a message. Memory grows with what comes, not with what is announced, and goes with the message.
-    partial: Vec<u8>,
-    output: Output<'a, R>,
-    phase: Phase,
-    /// The stream may yet turn out to begin with a PROXY header that must not be.
-    may_be_header: bool,
-}
-
-impl<'a, R: Responder> Connection<'a, R> {
-    fn new(guest: &'a Guest<R>) -> Self {
-        Connection {
-            guest,
-            partial: Vec::new(),
-            output: Output {
-                door: &guest.room.door,
-                waiting: Vec::new(),
-                taken: 0,
-                since_told: 0,
-                is_unflushed: false,
-            },
-            phase: Phase::Fresh,
-            may_be_header: guest.refuses_header,
-        }
-    }
-
-    /// Answers what is whole of what came.
-    fn hear(&mut self, length: usize) -> io::Result<Heard> {
-        let door = &*self.guest.room.door;
-        let Buffers { input, output } = &mut *door.buffers.borrow_mut();
-        let had_partial = !self.partial.is_empty();
-        if had_partial {
-            grow(&mut self.partial, length);
-            self.partial.extend_from_slice(&input[..length]);
-        }
-        let all = if had_partial { &self.partial[..] } else { &input[..length] };
-        if self.may_be_header {
-            let is_header = proxy::is_header(all);
-            if is_header == Some(true) {
-                door.counters.add(Count::ProxyRefused);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a PROXY header that must not be"));
-            }
-            self.may_be_header = is_header.is_none();
-        }
-        let mut responder = door.responder.borrow_mut();
-        responder.refresh();
-        let mut heard = Heard { to_write: 0, is_whole: false, goes_on: true };
-        let mut rest = all;
-        while let Some((message, behind)) = split_frame(rest) {
-            rest = behind;
-            heard.is_whole = true;
-            if heard.to_write + LONGEST_FRAME > output.len() {
-                self.output.wait(&output[..heard.to_write])?;
-                heard.to_write = 0;
-            }
-            let (framed, room) = output[heard.to_write..heard.to_write + LONGEST_FRAME].split_at_mut(2);
-            let Some(length) = responder.respond(message, self.guest.client, room) else {
-                heard.goes_on = false;
-                rest = &[];
-                break;
-            };
-            framed.copy_from_slice(&(length as u16).to_be_bytes());
-            heard.to_write += 2 + length;
-        }
-        if !had_partial || heard.is_whole {
-            self.partial = rest.to_vec();
-        }
-        Ok(heard)
-    }
-
-    /// Tells what it is doing now, and so for how long it may. Half a message does not get younger by more of it.
-    fn tell_phase(&mut self, is_whole: bool) {
-        let phase = match (self.output.is_waiting(), self.partial.is_empty()) {
-            (true, _) => Phase::Output,
-            (false, false) => Phase::Message,
-            (false, true) => Phase::Idle,
-        };
-        let begins = match phase {
-            Phase::Output => self.output.since_told >= LONGEST_FRAME,
-            _ => is_whole,
-        };
-        if begins || phase != self.phase {
-            self.phase = phase;
-            self.output.since_told = 0;
-            self.guest.begin(phase);
-        }
-    }
-}
-
-/// A length and its message, and what is behind it.
-fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<2>()?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
-}
-
-/// Twice as large each time, but not twice the message.
-fn grow(partial: &mut Vec<u8>, by: usize) {
-    let announced = match partial[..] {
-        [high, low, ..] => 2 + usize::from(u16::from_be_bytes([high, low])),
-        _ => 0,
-    };
-    let needed = partial.len() + by;
-    if needed > partial.capacity() {
-        let wanted = (2 * partial.len()).min(announced).max(needed);
-        partial.reserve_exact(wanted - partial.len());
-    }
-}
-
-/// Responses that could not be sent yet, since the client takes them too slowly.
-struct Output<'a, R: Responder> {
-    door: &'a Door<R>,
-    waiting: Vec<u8>,
-    /// Of those, as many are sent.
-    taken: usize,
-    /// Octets that were sent since it was last told that it goes on.
-    since_told: usize,
-    /// What a stream may keep to itself: TLS does.
-    is_unflushed: bool,
-}
-
-impl<R: Responder> Output<'_, R> {
-    fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty() || self.is_unflushed
-    }
-
-    /// Sends as much as goes without waiting; the rest waits.
-    fn write_now(
-        &mut self,
-        context: &mut Context<'_>,
-        stream: &mut (impl AsyncWrite + Unpin),
-        mut octets: &[u8],
-    ) -> io::Result<()> {
-        while self.waiting.is_empty() && !octets.is_empty() {
-            match Pin::new(&mut *stream).poll_write(context, octets) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(written) => octets = &octets[written?..],
-            }
-            self.is_unflushed = true;
-        }
-        if self.waiting.is_empty() && octets.is_empty() && self.is_unflushed {
-            match Pin::new(stream).poll_flush(context) {
-                Poll::Pending => {}
-                Poll::Ready(flushed) => {
-                    flushed?;
-                    self.is_unflushed = false;
-                }
-            }
-        }
-        self.wait(octets)
-    }
-
-    /// Keeps what cannot be sent, within limits: whoever asks and does not listen wants nothing but our memory.
-    fn wait(&mut self, octets: &[u8]) -> io::Result<()> {
-        if octets.is_empty() {
-            return Ok(());
-        }
-        let Door { limits, unread, counters, .. } = self.door;
-        let of_all = unread.get() + octets.len();
-        if self.waiting.len() - self.taken + octets.len() > limits.unread || of_all > limits.unread_in_all {
-            counters.add(Count::CutOffUnread);
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "too much was not taken"));
-        }
-        unread.set(of_all);
-        if self.taken > self.waiting.len() / 2 {
-            self.waiting.drain(..self.taken);
-            self.taken = 0;
-        }
-        self.waiting.extend_from_slice(octets);
-        Ok(())
-    }
-
-    /// Ready when something of it was sent.
-    fn poll_write(
-        &mut self,
-        context: &mut Context<'_>,
-        stream: &mut (impl AsyncWrite + Unpin),
-    ) -> Poll<io::Result<()>> {
-        let mut has_written = false;
-        while self.taken < self.waiting.len() {
-            match Pin::new(&mut *stream).poll_write(context, &self.waiting[self.taken..]) {
-                Poll::Pending if has_written => return Poll::Ready(Ok(())),
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => {
-                    self.taken += count;
-                    self.since_told += count;
-                    self.door.unread.set(self.door.unread.get() - count);
-                    self.is_unflushed = true;
-                    has_written = true;
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            }
-        }
-        self.waiting = Vec::new();
-        self.taken = 0;
-        match Pin::new(stream).poll_flush(context) {
-            Poll::Pending if has_written => Poll::Ready(Ok(())),
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(flushed) => {
-                self.is_unflushed = false;
-                Poll::Ready(flushed)
-            }
-        }
-    }
-}
-
-impl<R: Responder> Drop for Output<'_, R> {
-    fn drop(&mut self) {
-        let left = self.waiting.len() - self.taken;
-        self.door.unread.set(self.door.unread.get() - left);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream as Client;
     use std::thread;
+    use std::time::Instant;
 
     use proptest::prelude::*;
     use tokio::io::{AsyncWriteExt, duplex};
 
+    use super::connection::{Connection, split_frame};
     use super::*;
 
     /// Answers a message with itself, and as many octets more as its second octet says in KiB. Some messages it cannot stand,
