@@ -194,11 +194,13 @@ fn as_message(zone: &Zone, rrset: &Rrset) -> Vec<u8> {
 pub fn service(old: &Service, new: &Service) -> Option<ServiceChange> {
     let mut change = ServiceChange::default();
     let settings = [
+        ("sites", order_of(old, new) != order_of(new, old)),
         ("ttl", old.ttl != new.ttl),
         ("checks", (&old.checks, old.need) != (&new.checks, new.need)),
         ("rules", rules_by_name(old) != rules_by_name(new)),
         ("sites_per_answer", old.sites_per_answer != new.sites_per_answer),
         ("near", old.near != new.near),
+        ("spill", (old.spill, old.demand) != (new.spill, new.demand)),
         ("ecs", old.ecs != new.ecs),
         ("all_down", old.all_down != new.all_down),
         ("same_site", old.same_site != new.same_site),
@@ -212,7 +214,7 @@ pub fn service(old: &Service, new: &Service) -> Option<ServiceChange> {
     for before in &old.sites {
         match find(new, &before.name) {
             None => change.removed.push(before.name.clone()),
-            Some(after) => change.sites.extend(site(before, &after)),
+            Some(after) => change.sites.extend(site(before, &after, old.spill && new.spill)),
         }
     }
     let is_new = |site: &&Arc<Site>| find(old, &site.name).is_none();
@@ -238,7 +240,14 @@ fn rules_by_name(service: &Service) -> Vec<String> {
     service.rules.iter().map(told).collect()
 }
 
-fn site(old: &Site, new: &Site) -> Vec<(String, String, Vec<String>, Vec<String>)> {
+/// The names of the sites that the other version has too, in the order written: it decides for those of whom nothing is known.
+fn order_of<'s>(service: &'s Service, other: &Service) -> Vec<&'s str> {
+    let names = service.sites.iter().map(|site| site.name.as_str());
+    names.filter(|name| other.sites.iter().any(|site| site.name == *name)).collect()
+}
+
+/// Capacities decide nothing where nobody spills.
+fn site(old: &Site, new: &Site, spills: bool) -> Vec<(String, String, Vec<String>, Vec<String>)> {
     let mut changes = Vec::new();
     let data = |site: &Site, rtype: Rtype| -> Vec<String> {
         let rrsets = site.rrsets.iter().filter(|rrset: &&SiteRrset| rrset.rtype == rtype);
@@ -260,6 +269,7 @@ fn site(old: &Site, new: &Site) -> Vec<(String, String, Vec<String>, Vec<String>
             ("location", location),
             ("weight", site.weight.to_string()),
             ("handicap", format!("{} km", site.handicap_km)),
+            ("capacity", site.capacity.filter(|_| spills).map_or_else(String::new, |room| room.to_string())),
         ]
     };
     for ((what, before), (_, after)) in told(old).into_iter().zip(told(new)) {
