@@ -69,6 +69,8 @@ pub struct Service {
     pub checks: Vec<Check>,
     /// Whether the EDNS client subnet counts.
     pub ecs: bool,
+    /// Whether a client whose site lacks the type that is asked for is given nothing, rather than the next site.
+    pub same_site: bool,
     /// What is answered when all sites are down; nothing: the client's first site.
     pub last_resort: Data,
 }
@@ -84,6 +86,7 @@ impl Service {
             rules: Vec::new(),
             checks: Vec::new(),
             ecs: true,
+            same_site: false,
             last_resort: Vec::new(),
         }
     }

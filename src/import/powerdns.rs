@@ -259,6 +259,16 @@ impl DomainReader<'_> {
             leave_out(self.findings, &node.at, format!("\"{text}\": rules have no condition for %{place}"));
             return Vec::new();
         }
+        let has_three = |(place, code): &(&str, String)| *place == "co" && alpha3::country(code).is_some();
+        let values = |name: &String| values_of(&template, name);
+        if let Some(name) =
+            self.names.iter().find(|name| values(name).is_some_and(|all| all.iter().any(has_three)))
+        {
+            let told = format!(
+                "{name}: of an MMDB file PowerDNS makes two letters of %co, and never comes to this name; here it is used"
+            );
+            self.findings.warning(&node.at, told);
+        }
         let conditions_of = |name: &String| Some((conditions(&values_of(&template, name)?)?, name.clone()));
         let mut found: Vec<(Conditions, String)> = self.names.iter().filter_map(conditions_of).collect();
         if found.is_empty() {
@@ -319,7 +329,7 @@ fn conditions(values: &[(&str, String)]) -> Option<Conditions> {
     let one = |key: &'static str, value: String| (key, vec![value]);
     let country = match (known("cc"), known("co")) {
         (Some(code), _) => Some(Country::from_code(code)?),
-        (None, Some(code)) => Some(alpha3::country(code)?),
+        (None, Some(code)) => Some(alpha3::country(code).or_else(|| Country::from_code(code))?),
         (None, None) => None,
     };
     match (known("re"), country) {

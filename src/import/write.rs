@@ -83,6 +83,9 @@ fn write_service(service: &Service, out: &mut String) -> std::fmt::Result {
     if !service.ecs {
         writeln!(out, "    ecs: false")?;
     }
+    if service.same_site {
+        writeln!(out, "    same_site: true")?;
+    }
     if !service.checks.is_empty() {
         writeln!(out, "    checks:")?;
     }

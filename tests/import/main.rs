@@ -88,6 +88,7 @@ fn of_powerdns_the_names_that_services_make_become_sites_and_their_places_rules(
     assert_eq!(of("region.geo.example.com", "1.1.1.1"), Vec::<String>::new());
     assert_eq!(of("family.geo.example.com", "10.0.0.1"), ["192.0.2.13"]);
     assert_eq!(of("family.geo.example.com", "2001:4860::1"), ["192.0.2.14"]);
+    assert_eq!(of("two.geo.example.com", "5.1.83.1"), ["192.0.2.15"]);
     // A wildcard is for all who have no name of their own.
     assert_eq!(of("wild.geo.example.com", "41.90.1.1"), ["192.0.2.11"]);
     assert_eq!(of("wild.geo.example.com", "41.0.0.1"), ["192.0.2.10"]);
@@ -119,6 +120,13 @@ fn of_gdnsd_datacenters_become_sites_and_maps_rules() {
     assert_eq!(of("mail.example.com", "5.1.83.1"), ["192.0.2.7", "192.0.2.8"]);
     assert_eq!(of("cdn.example.com", "1.1.1.1"), ["us.cdn.example.net."]);
     assert_eq!(of("two.example.com", "1.1.1.1"), ["192.0.2.11"]);
+    // The datacenter decides, whether or not it has the type.
+    assert_eq!(answer(&home, "www.example.com", "AAAA", "5.1.83.1"), ["2001:db8::2"]);
+    assert_eq!(answer(&home, "www.example.com", "AAAA", "8.8.8.8"), Vec::<String>::new());
+    // An empty list is for those who are to get nothing; without coordinates and a default the order written is for all others.
+    assert_eq!(of("mail.example.com", "41.0.0.1"), Vec::<String>::new());
+    assert_eq!(of("order.example.com", "8.8.8.8"), ["192.0.2.14"]);
+    assert_eq!(of("order.example.com", "5.1.83.1"), ["192.0.2.15"]);
     let told = home.run(&["explain", "www.example.com", "A", "--from", "1.1.1.1"]).expect(0).stdout;
     assert!(told.contains("\nttl       300\n"), "{told}");
 }

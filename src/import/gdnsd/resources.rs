@@ -1,6 +1,6 @@
 //! Resources of plugins -> services and their sites.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::maps::Map;
@@ -104,10 +104,20 @@ impl<'a> Reader<'a> {
         service.sites = named(&map.datacenters);
         for (conditions, datacenters) in &map.rules {
             let of_rule = named(datacenters);
-            if !of_rule.is_empty() {
+            // An empty list is for those who are to get nothing.
+            if !of_rule.is_empty() || datacenters.is_empty() {
                 service.add_rule(Rule { conditions: conditions.clone(), sites: of_rule });
             }
         }
+        // Without coordinates gdnsd goes by the order written, whoever asks.
+        if map.coordinates.is_empty() && service.sites.len() > 1 {
+            service.add_rule(Rule { conditions: Vec::new(), sites: service.sites.clone() });
+        }
+        let types_of = |name: &String| {
+            let site = self.imported.sites.iter().find(|site| site.name == *name);
+            site.map(|site| site.records.iter().map(|(rtype, _)| *rtype).collect::<BTreeSet<_>>())
+        };
+        service.same_site = service.sites.iter().any(|name| types_of(name) != types_of(&service.sites[0]));
         Some(())
     }
 

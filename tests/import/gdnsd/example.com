@@ -13,3 +13,4 @@ mixed DYNA geoip!mixed
 gone DYNA geoip!gone
 wrong A 192.0.2.530
 us   DYNA geoip!www/us
+order DYNA geoip!order
