@@ -38,7 +38,7 @@ fn measure(services: usize, count: usize) {
     for _ in 0..3 {
         let (databases, _) = world::databases();
         let start = Instant::now();
-        let survey = survey(&services, &databases);
+        let survey = survey(&services, &databases, false);
         drop(databases);
         let catchments = black_box(survey.assemble(&services));
         best = best.min(start.elapsed().as_secs_f64());

@@ -15,17 +15,31 @@ pub(crate) fn map_with<S, T: Send>(
     state: impl Fn() -> S + Sync,
     work: impl Fn(usize, &mut S) -> T + Sync,
 ) -> Vec<T> {
+    map_and_gather(count, state, work, |_| ()).0
+}
+
+/// The same for work that adds up in the state as well: gives what `finish` makes of each thread's, too.
+///
+/// # Panics
+/// When `work` or `finish` does.
+pub(crate) fn map_and_gather<S, T: Send, U: Send>(
+    count: usize,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(usize, &mut S) -> T + Sync,
+    finish: impl Fn(S) -> U + Sync,
+) -> (Vec<T>, Vec<U>) {
     let done = || (state(), Vec::new());
     let step = |number: usize, (state, done): &mut (S, Vec<(usize, T)>)| {
         done.push((number, work(number, state)));
     };
-    let mut results: Vec<(usize, T)> =
-        gather(count, done, step, |(_, done)| done).into_iter().flatten().collect();
+    let (gathered, done): (Vec<U>, Vec<_>) =
+        gather(count, done, step, |(state, done)| (finish(state), done)).into_iter().unzip();
+    let mut results: Vec<(usize, T)> = done.into_iter().flatten().collect();
     results.sort_unstable_by_key(|(number, _)| *number);
-    results.into_iter().map(|(_, result)| result).collect()
+    (results.into_iter().map(|(_, result)| result).collect(), gathered)
 }
 
-/// The same for work that adds up in the state: gives what `finish` makes of each thread's.
+/// The same for work that only adds up in the state: gives what `finish` makes of each thread's.
 ///
 /// # Panics
 /// When `work` or `finish` does.

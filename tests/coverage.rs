@@ -111,8 +111,18 @@ fn asked(world: &World, board: &Board, address: IpAddr) -> Given {
 
 #[test]
 fn the_counts_are_those_of_asking_for_every_address() {
+    counts_are_those_of_asking(SITES);
+}
+
+/// Then they were counted while the tables were compiled.
+#[test]
+fn without_shares_too() {
+    counts_are_those_of_asking(&SITES.replace("    near: 600 km\n", ""));
+}
+
+fn counts_are_those_of_asking(sites: &str) {
     let folder = tempfile::tempdir().expect("a folder");
-    let world = world(folder.path());
+    let world = world_of(folder.path(), sites, NETWORKS);
     let boards = boards(&world);
     let rtype = world.snapshot.service(0).find_type(Rtype::A).expect("a type");
     let view = View { snapshot: &world.snapshot, service: 0, rtype };

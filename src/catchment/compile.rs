@@ -13,11 +13,13 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use ipnetwork::IpNetwork;
 
+use super::census::{Addresses, Census};
 use super::demand::{Demand, Family, Tally};
 use super::ranking::{Interner, Order, Ranker, Rankings};
 use super::table::{Boundaries, CELL, Cell, Ranges};
 use super::{Catchments, RankingId, ServiceCatchments};
-use crate::geo::{Country, Geography, Place, Records, Walker, special};
+use crate::geo::special::{self, allocated_v6};
+use crate::geo::{Country, Geography, Place, Records, Walker};
 use crate::parallel;
 use crate::site::rules::first_match;
 use crate::site::{Rule, Service};
@@ -25,7 +27,7 @@ use crate::site::{Rule, Service};
 /// Compiles the tables of some services on all cores.
 #[must_use]
 pub fn compile(services: &[Arc<Service>], geography: &dyn Geography) -> Catchments {
-    survey(services, geography).assemble(services)
+    survey(services, geography, false).assemble(services)
 }
 
 /// What is known of the whole address space: all that the geo databases are needed for, so that they can be let go of
@@ -35,28 +37,36 @@ pub struct Survey {
     v6: Vec<V6Ranges>,
     numbers: Numbers,
     demand: Demand,
+    /// Each thread's.
+    census: Vec<Census<u32>>,
 }
 
-/// Walks the databases on all cores.
+/// Walks the databases on all cores. `counts` takes a census along, for whoever keeps the databases.
 #[must_use]
-pub fn survey(services: &[Arc<Service>], geography: &dyn Geography) -> Survey {
+pub fn survey(services: &[Arc<Service>], geography: &dyn Geography, counts: bool) -> Survey {
     let overlays = Overlays::new(services);
     let classes = Classes::new(services, geography);
     let demand = Mutex::new(Demand::default());
     let tally = |family| Tally::new(services, geography, family);
     geography.begin();
-    let thread = || Thread { walker: geography.walker(), cache: Cache::default() };
-    let v4 = parallel::map_with(256, thread, |shard, thread| {
+    let is_nobody = |records: Records| records == Records::default() && !geography.knows_nothing();
+    let allocated = allocated_v6();
+    let thread = || Thread { walker: geography.walker(), cache: Cache::default(), census: Census::default() };
+    let walk_v4 = |shard: usize, thread: &mut Thread<'_>| {
         let first = (shard as u32) << 24;
         let mut ranges = V4Ranges::default();
         let mut cut = Cut::new(&overlays.v4, u128::from(first), u128::from(first | 0x00ff_ffff));
         let mut tally = tally(Family::V4);
-        let Thread { walker, cache } = thread;
+        let Thread { walker, cache, census } = thread;
         let mut push = |start: u128, last, records, overlay| {
             let class = classes.class(cache, records, overlay, &overlays);
             ranges.push(start as u32, class);
             if !overlays.is_special(overlay) {
                 tally.add(class, records, start, last);
+                if counts && !is_nobody(records) {
+                    let v4 = (last - start + 1) as u64;
+                    census.add(records.place, class, Addresses { v4, v6: 0 });
+                }
             }
         };
         walker.walk_v4((first, 8), &mut |block| {
@@ -66,18 +76,24 @@ pub fn survey(services: &[Arc<Service>], geography: &dyn Geography) -> Survey {
         cut.finish(&mut push);
         tally.add_to(&demand);
         ranges
-    });
-    let v6 = parallel::map_with(V6_SHARDS, thread, |shard, thread| {
+    };
+    let walk_v6 = |shard: usize, thread: &mut Thread<'_>| {
         let (first, last, is_walked) = v6_shard(shard);
         let mut ranges = V6Ranges::default();
         let mut cut = Cut::new(&overlays.v6, first, last);
         let mut tally = tally(Family::V6);
-        let Thread { walker, cache } = thread;
+        let Thread { walker, cache, census } = thread;
         let mut push = |start, last, records, overlay| {
             let class = classes.class(cache, records, overlay, &overlays);
             ranges.push(start, class);
             if !overlays.is_special(overlay) {
                 tally.add(class, records, start, last);
+                if counts && !is_nobody(records) {
+                    let v6 = allocated.iter().map(|&run| overlap((start, last), run)).sum();
+                    if v6 > 0 {
+                        census.add(records.place, class, Addresses { v4: 0, v6 });
+                    }
+                }
             }
         };
         if is_walked {
@@ -88,10 +104,40 @@ pub fn survey(services: &[Arc<Service>], geography: &dyn Geography) -> Survey {
         cut.finish(&mut push);
         tally.add_to(&demand);
         ranges
+    };
+    // Both families in one go: what a thread has met in the one it knows in the other.
+    let walk = |shard: usize, thread: &mut Thread<'_>| match shard.checked_sub(V4_SHARDS) {
+        None => Shard::V4(walk_v4(shard, thread)),
+        Some(shard) => Shard::V6(walk_v6(shard, thread)),
+    };
+    let (shards, census) = parallel::map_and_gather(V4_SHARDS + V6_SHARDS, thread, walk, |thread| {
+        counts.then_some(thread.census)
     });
+    let (mut v4, mut v6) = (Vec::with_capacity(V4_SHARDS), Vec::with_capacity(V6_SHARDS));
+    for shard in shards {
+        match shard {
+            Shard::V4(ranges) => v4.push(ranges),
+            Shard::V6(ranges) => v6.push(ranges),
+        }
+    }
     let demand = demand.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Survey { v4, v6, numbers: classes.into_table(), demand }
+    Survey { v4, v6, numbers: classes.into_table(), demand, census: census.into_iter().flatten().collect() }
 }
+
+/// How many addresses two runs, from first to last, have in common.
+fn overlap((first, last): (u128, u128), (from, to): (u128, u128)) -> u128 {
+    let (first, last) = (first.max(from), last.min(to));
+    if first > last { 0 } else { last - first + 1 }
+}
+
+/// What one shard comes to.
+enum Shard {
+    V4(V4Ranges),
+    V6(V6Ranges),
+}
+
+/// IPv4 in pieces of a /8.
+const V4_SHARDS: usize = 256;
 
 /// 2000::/3 in pieces of a /16, and what lies below and above it, of which no database knows anything.
 const V6_SHARDS: usize = 8192 + 2;
@@ -112,6 +158,7 @@ fn v6_shard(shard: usize) -> (u128, u128, bool) {
 struct Thread<'g> {
     walker: Box<dyn Walker + 'g>,
     cache: Cache,
+    census: Census<u32>,
 }
 
 /// What lies over the databases: special-purpose blocks and the subnets of rules.
@@ -591,8 +638,9 @@ impl Survey {
     /// Puts the tables together. The services are those of the survey.
     #[must_use]
     pub fn assemble(self, services: &[Arc<Service>]) -> Catchments {
-        let Survey { v4, v6, numbers, demand } = self;
-        assemble(services, &V4Ranges::join(v4), V6Ranges::join(v6), numbers, &demand)
+        let Survey { v4, v6, numbers, demand, census } = self;
+        let assembled = assemble(services, &V4Ranges::join(v4), V6Ranges::join(v6), numbers, &demand);
+        Catchments { census, ..assembled }
     }
 }
 
@@ -641,5 +689,6 @@ fn assemble(
         v6: Ranges::new(&v6.starts, &v6.classes),
         cells,
         services,
+        census: Vec::new(),
     }
 }

@@ -12,6 +12,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+pub mod census;
 pub mod compile;
 pub mod demand;
 pub mod ranking;
@@ -20,6 +21,7 @@ pub mod table;
 
 use serde::{Deserialize, Serialize};
 
+use census::{Addresses, Census};
 use demand::Clients;
 use ranking::Rankings;
 use table::{Bits, Boundaries, CELL, Cell, Ranges};
@@ -65,6 +67,9 @@ pub struct Catchments {
     v6: Ranges<u64>,
     cells: Vec<Cell>,
     services: Vec<ServiceCatchments>,
+    /// Of every class, by place: only where the databases are kept whose numbers of places these are.
+    #[serde(skip)]
+    census: Vec<Census<u32>>,
 }
 
 /// What one service makes of the classes.
@@ -119,6 +124,18 @@ impl Catchments {
     #[must_use]
     pub fn ranking(&self, service: ServiceIndex, id: RankingId) -> Ranking<'_> {
         self.services[usize::from(service)].rankings.get(id)
+    }
+
+    /// How many addresses are at which place, by its number in the databases that were walked, and have which ranking of a service. None
+    /// where they were not counted.
+    pub fn census(
+        &self,
+        service: ServiceIndex,
+    ) -> Option<impl Iterator<Item = (u32, RankingId, Addresses)> + '_> {
+        let ranking_of = &self.services[usize::from(service)].ranking_of;
+        let counted = self.census.iter().flat_map(Census::iter);
+        let by_ranking = counted.map(|(place, class, count)| (place, ranking_of[class as usize], count));
+        (!self.census.is_empty()).then_some(by_ranking)
     }
 
     /// How many steps of distance farther than the first each of a ranking's first sites is; none where the service does not

@@ -1,7 +1,8 @@
 //! Who gets which site, counted over the whole address space.
 //!
 //! The geo databases are walked once more, beside the compiled tables: each network is steered as a query from it
-//! would be, and its addresses count for its place and its site. Nothing is counted that a query cannot be: special-purpose
+//! would be, and its addresses count for its place and its site; not once more where they were counted by class while the
+//! tables were compiled, and nobody's share decides. Nothing is counted that a query cannot be: special-purpose
 //! addresses are left out, and those of which no database knows anything, which are nobody's. With no database at all every
 //! address counts. Of IPv6 only what the registries have.
 //!
@@ -10,11 +11,12 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::AddAssign;
 
 use foldhash::fast::FixedState;
 
-use crate::catchment::ServiceIndex;
+pub use crate::catchment::census::Addresses;
+use crate::catchment::census::Census;
+use crate::catchment::{RankingId, ServiceIndex};
 use crate::geo::special::{allocated_v6, v4_runs, v6_runs};
 use crate::geo::{Coordinates, Country, Databases, Geography, Records, Walker};
 use crate::health::board::Board;
@@ -48,15 +50,6 @@ pub struct Side<'a> {
     pub board: &'a Board,
 }
 
-/// How many addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Addresses {
-    /// IPv4.
-    pub v4: u64,
-    /// IPv6.
-    pub v6: u128,
-}
-
 /// Some addresses at one place that get the same; of several sides, of each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Part<const N: usize> {
@@ -68,13 +61,6 @@ pub struct Part<const N: usize> {
     pub given: [Given; N],
     /// How many they are.
     pub addresses: Addresses,
-}
-
-impl AddAssign for Addresses {
-    fn add_assign(&mut self, other: Addresses) {
-        self.v4 += other.v4;
-        self.v6 += other.v6;
-    }
 }
 
 impl View<'_> {
@@ -101,16 +87,19 @@ impl View<'_> {
     }
 }
 
-/// Counts on all cores. Parts with the same place may come several times.
+/// Counts on all cores. Parts with the same place may come several times. The databases are those that the reloader kept, if it did.
 #[must_use]
 pub fn count<const N: usize>(sides: [Side<'_>; N], databases: &Databases) -> Vec<Part<N>> {
+    if let Some(counted) = from_census(sides) {
+        return parts(counted, databases);
+    }
     let geography = (!databases.is_empty()).then_some(databases as &dyn Geography);
     databases.begin();
     let v4_runs: Vec<(u128, u128)> =
         v4_runs().into_iter().map(|(first, last)| (u128::from(first), u128::from(last))).collect();
     let v6_runs = not_counted_v6();
     let thread = || Thread { walker: databases.walker(), counter: Counter::new(sides) };
-    let parts = parallel::gather(
+    let counted = parallel::gather(
         V4_SHARDS + V6_SHARDS,
         thread,
         |shard, Thread { walker, counter }| match shard.checked_sub(V4_SHARDS) {
@@ -139,13 +128,63 @@ pub fn count<const N: usize>(sides: [Side<'_>; N], databases: &Databases) -> Vec
                 }
             }
         },
-        |thread| thread.counter.into_tallies(),
+        |thread| thread.counter.counted,
     );
+    parts(counted.iter().flat_map(Census::iter), databases)
+}
+
+/// With the places that the numbers are of.
+fn parts<const N: usize>(
+    counted: impl IntoIterator<Item = (u32, [Given; N], Addresses)>,
+    databases: &Databases,
+) -> Vec<Part<N>> {
+    let place_of = databases.places();
     let part = |(place, given, addresses)| {
-        let place = databases.place(Records { place, asn: 0 });
-        Part { country: place.country, point: place.point(), given, addresses }
+        let (country, point) = place_of(place);
+        Part { country, point, given, addresses }
     };
-    parts.into_iter().flatten().map(part).collect()
+    counted.into_iter().map(part).collect()
+}
+
+/// What was counted by class, by what each class is given. None where that was not done, or hangs on more than the class: where a share
+/// decides, each /24 or /56 is given its own.
+fn from_census<const N: usize>(sides: [Side<'_>; N]) -> Option<Vec<(u32, [Given; N], Addresses)>> {
+    let first = sides.first()?.view;
+    let is_same = |side: &Side<'_>| {
+        std::ptr::eq(side.view.snapshot, first.snapshot) && side.view.service == first.service
+    };
+    if !sides.iter().all(is_same) {
+        return None;
+    }
+    let by_ranking = first.snapshot.catchments().census(first.service)?;
+    let mut known: HashMap<RankingId, [Given; N], FixedState> = HashMap::default();
+    let mut counted = Vec::new();
+    for (place, ranking, addresses) in by_ranking {
+        let given = match known.get(&ranking) {
+            Some(given) => *given,
+            None => {
+                let given = of_whole_ranking(sides, ranking)?;
+                known.insert(ranking, given);
+                given
+            }
+        };
+        counted.push((place, given, addresses));
+    }
+    Some(counted)
+}
+
+/// What everybody with a ranking is given; none where that hangs on their block.
+fn of_whole_ranking<const N: usize>(sides: [Side<'_>; N], ranking: RankingId) -> Option<[Given; N]> {
+    let anywhere = Position { ranking, scope: 0, block: 0, share_scope: 1 };
+    let mut given = [Given::NoSite(NoSite::NoData); N];
+    for (given, side) in given.iter_mut().zip(sides) {
+        let (of_side, scope) = side.view.given_at(anywhere, side.board);
+        if scope > 0 {
+            return None;
+        }
+        *given = of_side;
+    }
+    Some(given)
 }
 
 /// The /8 of IPv4, and the /16 of 2000::/3: there is no other IPv6 that anybody was given.
@@ -208,21 +247,12 @@ struct Counter<'a, const N: usize> {
     runs: &'a [(u128, u128)],
     /// What holds up to an address, since that of the last network.
     known: Option<(u128, [Given; N])>,
-    /// By number of the place: nearly everywhere all of it gets the same.
-    tallies: Vec<Option<([Given; N], Addresses)>>,
-    others: HashMap<(u32, [Given; N]), Addresses, FixedState>,
+    counted: Census<[Given; N]>,
 }
 
 impl<'a, const N: usize> Counter<'a, N> {
     fn new(sides: [Side<'a>; N]) -> Counter<'a, N> {
-        Counter {
-            sides,
-            family: Family::V4,
-            runs: &[],
-            known: None,
-            tallies: Vec::new(),
-            others: HashMap::default(),
-        }
+        Counter { sides, family: Family::V4, runs: &[], known: None, counted: Census::default() }
     }
 
     fn begin(&mut self, family: Family, runs: &'a [(u128, u128)]) {
@@ -314,23 +344,7 @@ impl<'a, const N: usize> Counter<'a, N> {
             Family::V4 => Addresses { v4: count as u64, v6: 0 },
             Family::V6 => Addresses { v4: 0, v6: count },
         };
-        let index = place as usize;
-        if index >= self.tallies.len() {
-            self.tallies.resize((index + 1).next_power_of_two(), None);
-        }
-        match &mut self.tallies[index] {
-            Some((known, tally)) if *known == given => *tally += addresses,
-            Some(_) => *self.others.entry((place, given)).or_default() += addresses,
-            none => *none = Some((given, addresses)),
-        }
-    }
-
-    fn into_tallies(self) -> Vec<(u32, [Given; N], Addresses)> {
-        let tallies = self.tallies.into_iter().enumerate();
-        let of_places = tallies
-            .filter_map(|(place, tally)| tally.map(|(given, addresses)| (place as u32, given, addresses)));
-        let others = self.others.into_iter().map(|((place, given), addresses)| (place, given, addresses));
-        of_places.chain(others).collect()
+        self.counted.add(place, given, addresses);
     }
 }
 

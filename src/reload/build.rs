@@ -139,7 +139,7 @@ impl Reloader {
         let mut own = Findings::new();
         let paths: Vec<_> = geography.files.iter().map(|(path, _)| path.clone()).collect();
         let databases = Databases::open(&paths, &mut own);
-        let survey = survey(services, &databases);
+        let survey = survey(services, &databases, self.keeps_databases);
         // Large files show their damage only when they are walked.
         for path in databases.damaged() {
             own.unreadable(&path, "damaged: its search tree leads nowhere, or has no end");
