@@ -30,6 +30,7 @@ WORKS = {
     "nxdomain": Work("a new random name in each query", "nxdomain", ("-x",)),
     "mixed": Work("70% geo, 20% static, 10% NXDOMAIN, all with a client subnet", "mixed", ("-e",)),
     "tcp": Work("static over 10 TCP connections, 8 queries under way on each", "static", ("-T", "-S", "10", "-w", "8")),
+    "tcp1": Work("static over 10 TCP connections, one query after the other on each", "static", ("-T", "-S", "10", "-w", "1")),
 }
 
 

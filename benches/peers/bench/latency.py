@@ -3,6 +3,7 @@
 Latency counts from when a query was due, so that what waits because the server stalls is counted with its wait.
 """
 
+import collections
 import os
 import random
 import shutil
@@ -13,10 +14,13 @@ import time
 from .client import WORKS, measure
 from .load import ready
 from .paths import CITY, RUN, WORLD, Trouble
+from .process import SERVER_CPU
 from .results import median, number, present, table
+from .start import ALL_CPUS
 
 COMPARED = ("echo", "gdnsd", "meridian")
 RELOADED = "meridian, reloading"
+RELOADED_BESIDE = "meridian, reloading beside"
 OWN_CITY = RUN / "city.mmdb"  # of meridian alone, so that it may be touched
 
 
@@ -36,21 +40,24 @@ def run(servers, options):
     for work in works:
         how = {"sockets": options.sockets, "gso": not options.nogso}
         rate = round(min(measure(server, work, options.secs, **how)["answers_per_s"] for server in started) / 2)
-        reloads, found = [], {name: [] for name in (*COMPARED, RELOADED)}
+        reloads, found = collections.defaultdict(list), {name: [] for name in (*COMPARED, RELOADED, RELOADED_BESIDE)}
         for round_ in range(options.rounds):
             names = list(found)
             random.Random(f"{round_} {work}").shuffle(names)
             for name in names:
                 server = by_name[name.split(",")[0]]
-                with Reloads(server, name == RELOADED) as reloading:
+                if server.name == "meridian":
+                    server.pin_worker(ALL_CPUS if name == RELOADED_BESIDE else {SERVER_CPU})
+                with Reloads(server, name in (RELOADED, RELOADED_BESIDE)) as reloading:
                     row = measure(server, work, options.secs, round_ + 1, rate=rate, **how)
-                reloads += reloading.seconds
+                reloads[name] += reloading.seconds
                 found[name].append(row)
                 print(f"round {round_ + 1} {work:9} {name:20} {row['us']}, lost {row['lost']}", flush=True)
         rows += lines(work, rate, found, reloads)
     columns = ["work", "server", "queries/s", "p50 us", "p99 us", "p99.9 us", "slowest us", "p99 x gdnsd", "p99.9 over echo us", "lost", "reloads"]
     how = (f"The same rate for all, half of what saturates the slowest; {options.rounds} rounds of {options.secs:g} s, another order in each; "
-           "medians, `x` and `over` within a round. While it reloads, meridian shares its one CPU with the reload.")
+           "medians, `x` and `over` within a round. *Reloading*: meridian shares its one CPU with the reload. *Beside*: the worker has that "
+           "CPU, the client the other, and the reload goes where the kernel puts it.")
     present(options.results, "Latency", how, started, table(columns, rows) + "\n\n" + "\n".join(f"- {work}: {WORKS[work].about}" for work in works))
 
 
@@ -61,7 +68,7 @@ def lines(work, rate, found, reloads):
         over = median(row["us"]["p99.9"] - base["us"]["p99.9"] for row, base in zip(rows, found["echo"]))
         yield [work, name, number(rate), number(of("p50")), number(of("p99")), number(of("p99.9")), number(max(row["us"]["max"] for row in rows)),
                number(ratio, 2), number(over), number(sum(row["lost"] + row["send_failed"] for row in rows)),
-               f"{len(reloads)} of {number(median(reloads), 2)} s" if name == RELOADED else "-"]
+               f"{len(reloads[name])} of {number(median(reloads[name]), 2)} s" if reloads[name] else "-"]
 
 
 class Reloads:

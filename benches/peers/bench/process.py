@@ -1,5 +1,6 @@
 """A server's process: how it starts and ends, what it costs."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -47,6 +48,17 @@ class Process:
 
     def last_words(self):
         return (self.folder / "log").read_text()[-1000:].strip() or "its log is empty"
+
+    def pin_worker(self, others):
+        """Has meridian's one UDP thread stay on the server's CPU, and all others go where they may; gives that thread."""
+        threads = threads_of(self.process.pid)
+        workers = [thread for thread, name in threads.items() if name.startswith("udp-")]
+        if len(workers) != 1:
+            raise Trouble(f"{self.name} has {len(workers)} UDP threads, and one is to be pinned")
+        for thread in threads:
+            with contextlib.suppress(ProcessLookupError):  # those that compile come and go
+                os.sched_setaffinity(thread, {SERVER_CPU} if thread in workers else others)
+        return workers[0]
 
     def pids(self):
         """The process and its descendants."""
@@ -101,6 +113,15 @@ class Process:
             if stat_of(pid):
                 os.kill(pid, signal.SIGKILL)
         self.process = None
+
+
+def threads_of(pid):
+    """Names by thread."""
+    names = {}
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/comm") as file:
+            names[int(thread)] = file.read().strip()
+    return names
 
 
 def stat_of(pid):
