@@ -71,6 +71,8 @@ pub struct PublishedZone {
     pub zone: Option<Arc<Zone>>,
     /// From the zone's own numbers of services to the snapshot's.
     pub services: Arc<[ServiceIndex]>,
+    /// In the snapshot's directory.
+    node: NodeId,
 }
 
 impl Snapshot {
@@ -93,7 +95,7 @@ impl Snapshot {
         let mut published = Vec::with_capacity(zones.len());
         for zone in zones {
             let labels: Vec<&[u8]> = zone.name.labels().collect();
-            let node = directory.insert(labels.into_iter().rev()) as usize;
+            let node = directory.insert(labels.into_iter().rev());
             let known = at_node.len();
             at_node.resize(directory.len(), AtNode::default());
             for new in known..at_node.len() {
@@ -103,8 +105,9 @@ impl Snapshot {
                 name: zone.name.clone(),
                 zone: zone.zone.clone(),
                 services: zone.services.iter().map(|service| index_of[service.name.as_str()]).collect(),
+                node,
             });
-            at_node[node].zone = published.len() as u32;
+            at_node[node as usize].zone = published.len() as u32;
         }
         let snapshot = Snapshot {
             number,
@@ -166,6 +169,14 @@ impl Snapshot {
             }
         }
         found.checked_sub(1)
+    }
+
+    /// Whether it is this zone that speaks for a name at or below its own.
+    #[inline]
+    #[must_use]
+    pub fn is_closest(&self, index: ZoneIndex, qname: &Qname, qtype: Rtype) -> bool {
+        let is_alone = !self.at_node[self.zones[index as usize].node as usize].has_children;
+        is_alone && qtype != Rtype::DS || self.find_zone(qname, qtype) == Some(index)
     }
 
     /// A zone by its index.

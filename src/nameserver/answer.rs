@@ -71,11 +71,13 @@ impl Answering<'_> {
         response.within(self.zone);
         response.set_authoritative();
         let mut owner = NamePosition::QNAME;
+        let mut walk = self.zone.walk(sought);
         let mut followed = None;
         for link in 0.. {
             // Most answers follow nothing: the room for links is made when there is one.
             let mut follow = |link: &Rrset| followed.get_or_insert_with(Followed::default).follow(link);
-            match look_up(self.snapshot, self.published, self.zone, sought, self.question.qtype) {
+            let found = look_up(self.snapshot, self.published, self.zone, walk, self.question.qtype);
+            let (alias, kept) = match found {
                 Lookup::Answer(rrset) => return self.answer_rrset(response, rrset, owner),
                 Lookup::Steered(steered) => {
                     // A chain that a resolver will keep must not end in what is for this client alone: it asks
@@ -108,6 +110,7 @@ impl Answering<'_> {
                     if sought.read(self.zone.target(cname)).is_none() {
                         return Ok(());
                     }
+                    (cname, 0)
                 }
                 Lookup::Dname(dname, below) => {
                     // One DNAME may redirect several names of a chain; it is sent once.
@@ -130,12 +133,15 @@ impl Answering<'_> {
                     if matches!(self.question.qtype, Rtype::CNAME | Rtype::ANY) {
                         return Ok(());
                     }
+                    (dname, below)
                 }
-            }
+            };
             // What lies in another zone, be it ours, is that zone's to tell.
-            if self.snapshot.find_zone(sought, self.question.qtype) != Some(self.index) {
+            let Some(next) = self.zone.walk_to_target(alias, sought, kept) else { break };
+            if !self.snapshot.is_closest(self.index, sought, self.question.qtype) {
                 break;
             }
+            walk = next;
         }
         Ok(())
     }

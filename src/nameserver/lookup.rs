@@ -3,7 +3,7 @@
 use crate::catchment::ServiceIndex;
 use crate::site::compile::{CompiledService, TypeIndex};
 use crate::snapshot::{PublishedZone, Snapshot};
-use crate::wire::{Qname, Rtype};
+use crate::wire::Rtype;
 use crate::zone::Zone;
 use crate::zone::name_tree::NodeId;
 use crate::zone::tree::{Rrset, Walk};
@@ -42,27 +42,28 @@ pub struct SteeredLookup<'s> {
     pub ttl: Option<u32>,
 }
 
-/// Looks a name up that is at or below the zone's apex.
+/// Looks up what there is where a walk towards a name ended.
 #[inline]
 #[must_use]
 pub fn look_up<'s>(
     snapshot: &'s Snapshot,
     published: &'s PublishedZone,
     zone: &'s Zone,
-    qname: &Qname,
+    walk: Walk,
     qtype: Rtype,
 ) -> Lookup<'s> {
-    match zone.walk(qname) {
+    match walk {
         Walk::Exact(node) | Walk::Wildcard(node) => look_up_at(snapshot, published, zone, node, qtype),
         // DS is the parent's to answer (RFC 4035 3.1.4.1).
         Walk::Cut { node, below: 0 } if qtype == Rtype::DS => {
             zone.rrset(node, Rtype::DS).map_or(Lookup::NoData, Lookup::Answer)
         }
         Walk::Cut { node, below } => {
-            zone.rrset(node, Rtype::NS).map_or(Lookup::NoData, |ns| Lookup::Referral(ns, below))
+            zone.rrset(node, Rtype::NS).map_or(Lookup::NoData, |ns| Lookup::Referral(ns, usize::from(below)))
         }
         Walk::Dname { node, below } => {
-            zone.rrset(node, Rtype::DNAME).map_or(Lookup::NxDomain, |dname| Lookup::Dname(dname, below))
+            let dname = zone.rrset(node, Rtype::DNAME);
+            dname.map_or(Lookup::NxDomain, |dname| Lookup::Dname(dname, usize::from(below)))
         }
         Walk::Missing => Lookup::NxDomain,
     }

@@ -8,7 +8,7 @@ use crate::zone::ZoneFile;
 use crate::zone::name_tree::{NameTree, NodeId, TOP};
 use crate::zone::owners::{Owners, Placed};
 use crate::zone::records::{Record, Records};
-use crate::zone::tree::{Additional, Node, Piece, Rrset, SteeredOwner, Zone};
+use crate::zone::tree::{Additional, Node, Piece, Rrset, SteeredOwner, Target, Zone};
 
 /// Where QNAME stands in every response (RFC 1035 4.1.1: right after the header).
 pub const QNAME_POINTER: [u8; 2] = [0xc0, 12];
@@ -66,7 +66,9 @@ pub fn compile(file: &ZoneFile, owners: Owners, serial: Option<u32>) -> Result<Z
     compiler.add_rrsets()?;
     compiler.add_additionals()?;
     let zone = compiler.finish()?;
-    Ok(Zone { names: owners.names, ..zone })
+    let mut zone = Zone { names: owners.names, ..zone };
+    zone.walk_to_targets();
+    Ok(zone)
 }
 
 struct Compiler<'z> {
@@ -88,6 +90,7 @@ impl<'z> Compiler<'z> {
             pieces: Vec::new(),
             additionals: Vec::new(),
             targets: Vec::new(),
+            target_names: Vec::new(),
             steered: Vec::new(),
             soa: u32::MAX,
             negative_ttl: 0,
@@ -144,7 +147,10 @@ impl<'z> Compiler<'z> {
             Rtype::CNAME | Rtype::DNAME => {
                 zone.nodes[node as usize].marks.has_dname |= first.rtype == Rtype::DNAME;
                 extra = zone.targets.len() as u32;
-                zone.targets.extend_from_slice(first.rdata);
+                let name = &first.rdata[..wire_length(first.rdata).unwrap_or_default()];
+                let start = zone.target_names.len() as u32;
+                zone.targets.push(Target { name: start, length: name.len() as u8, walk: None });
+                zone.target_names.extend_from_slice(name);
             }
             _ => {}
         }

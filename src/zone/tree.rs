@@ -29,8 +29,9 @@ pub struct Zone {
     /// Pieces: wire format, then the offsets of its apex pointers, two octets each.
     pub(super) pieces: Vec<u8>,
     pub(super) additionals: Vec<Additional>,
-    /// Targets of CNAME and DNAME, uncompressed.
-    pub(super) targets: Vec<u8>,
+    pub(super) targets: Vec<Target>,
+    /// Names of the targets, uncompressed.
+    pub(super) target_names: Vec<u8>,
     pub(super) steered: Vec<SteeredOwner>,
     pub(super) soa: u32,
     pub(super) negative_ttl: u32,
@@ -60,7 +61,7 @@ pub(super) struct Marks {
 pub struct Rrset {
     pub(super) rtype: Rtype,
     pub(super) piece: Piece,
-    /// For CNAME and DNAME the place of the target; for the others that of the additional records, plus one.
+    /// For CNAME and DNAME the number of the target; for the others that of the additional records, plus one.
     pub(super) extra: u32,
 }
 
@@ -80,6 +81,18 @@ pub struct Additional {
     pub required: Piece,
     /// These go in when they fit.
     pub welcome: Piece,
+}
+
+/// Where a CNAME or DNAME points to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    /// Where its name begins.
+    pub(super) name: u32,
+    /// Octets of it.
+    pub(super) length: u8,
+    /// Where the walk towards it ends; none for a name that is not below the apex. Known beforehand: or a chain among names of
+    /// many labels, each link of which is walked to again, would cost a hundred times what other answers do.
+    pub(super) walk: Option<Walk>,
 }
 
 /// A steered name: which service chooses, and the TTL.
@@ -104,14 +117,14 @@ pub enum Walk {
         /// The delegated name.
         node: NodeId,
         /// Labels of the name below it.
-        below: usize,
+        below: u8,
     },
     /// A DNAME above it.
     Dname {
         /// Its owner.
         node: NodeId,
         /// Labels of the name below it.
-        below: usize,
+        below: u8,
     },
     /// Neither it nor a wildcard for it exists.
     Missing,
@@ -172,18 +185,22 @@ impl Zone {
     #[inline]
     #[must_use]
     pub fn walk(&self, qname: &Qname) -> Walk {
-        let mut node = TOP;
-        let mut below = qname.label_count() - self.apex_labels;
+        self.walk_on(TOP, qname, qname.label_count() - self.apex_labels)
+    }
+
+    /// Walks on from a node to the name whose `below` leftmost labels lie below that.
+    #[inline]
+    fn walk_on(&self, mut node: NodeId, qname: &Qname, mut below: usize) -> Walk {
         loop {
             let marks = self.nodes[node as usize].marks;
             if marks.is_cut {
-                return Walk::Cut { node, below };
+                return Walk::Cut { node, below: below as u8 };
             }
             if below == 0 {
                 return Walk::Exact(node);
             }
             if marks.has_dname {
-                return Walk::Dname { node, below };
+                return Walk::Dname { node, below: below as u8 };
             }
             match self.names.child(node, qname.label(below - 1)) {
                 Some(child) => {
@@ -195,6 +212,37 @@ impl Zone {
                 }
                 None => return Walk::Missing,
             }
+        }
+    }
+
+    /// Walks to where a CNAME or DNAME leads: a name of which all but the `kept` leftmost labels are the target. None if that is
+    /// not at or below the apex.
+    #[must_use]
+    pub fn walk_to_target(&self, rrset: &Rrset, qname: &Qname, kept: usize) -> Option<Walk> {
+        let walk = match self.targets[rrset.extra as usize].walk? {
+            Walk::Exact(node) => self.walk_on(node, qname, kept),
+            Walk::Cut { node, below } => Walk::Cut { node, below: below + kept as u8 },
+            Walk::Dname { node, below } => Walk::Dname { node, below: below + kept as u8 },
+            // The closest encloser is the target's, and so is the source of synthesis.
+            walk @ (Walk::Wildcard(_) | Walk::Missing) => walk,
+        };
+        Some(walk)
+    }
+
+    /// Walks to all targets, once the tree is as it will be.
+    pub(super) fn walk_to_targets(&mut self) {
+        let mut sought = Qname::default();
+        let walks: Vec<Option<Walk>> = self
+            .targets
+            .iter()
+            .map(|target| {
+                let name = Name::first_of(self.name_of(target)).ok()?;
+                let is_inside = name.is_at_or_below(&self.apex) && sought.read(name.wire()).is_some();
+                is_inside.then(|| self.walk(&sought))
+            })
+            .collect();
+        for (target, walk) in self.targets.iter_mut().zip(walks) {
+            target.walk = walk;
         }
     }
 
@@ -255,11 +303,15 @@ impl Zone {
         self.negative_ttl
     }
 
-    /// Where a CNAME or DNAME points to, uncompressed; the octets after the name are no part of it.
+    /// Where a CNAME or DNAME points to, uncompressed.
     #[must_use]
     pub fn target(&self, rrset: &Rrset) -> &[u8] {
-        let octets = &self.targets[rrset.extra as usize..];
-        &octets[..crate::wire::name::wire_length(octets).unwrap_or(octets.len())]
+        self.name_of(&self.targets[rrset.extra as usize])
+    }
+
+    fn name_of(&self, target: &Target) -> &[u8] {
+        let start = target.name as usize;
+        &self.target_names[start..start + usize::from(target.length)]
     }
 
     /// Seconds, of an RRset's first record.
@@ -310,5 +362,69 @@ impl Piece {
     #[must_use]
     pub fn record_count(&self) -> u16 {
         self.record_count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::{Findings, Source};
+    use crate::zone::{Owners, compile, master};
+
+    fn qname(text: &str) -> Qname {
+        let mut qname = Qname::default();
+        qname.read(Name::parse(text, None).unwrap().wire()).unwrap();
+        qname
+    }
+
+    /// Wherever an alias leads, what was walked beforehand is what a walk to that name gives; with labels that a DNAME keeps as
+    /// well as without.
+    #[test]
+    fn the_walk_to_a_target_is_the_walk_to_its_name() {
+        let targets = [
+            "@",
+            "a",
+            "A",
+            "nowhere",
+            "deep.er.a",
+            "er.a",
+            "x.w",
+            "*.w",
+            "y.x.w",
+            "cut",
+            "ns.cut",
+            "x.y.cut",
+            "dn",
+            "x.dn",
+            "x.y.dn",
+            "alias0",
+        ];
+        let mut text = String::from(
+            "$TTL 60\n@ SOA a h 1 2h 1h 2w 60\n@ NS a\na A 192.0.2.1\ndeep.er.a A 192.0.2.1\n*.w A 192.0.2.1\n\
+             cut NS ns.cut\nns.cut A 192.0.2.1\ndn DNAME elsewhere.example.\nalias CNAME elsewhere.example.\n",
+        );
+        for (number, target) in targets.iter().enumerate() {
+            text += &format!("alias{number} CNAME {target}\n");
+        }
+        let apex = Name::parse("example.com.", None).unwrap();
+        let mut findings = Findings::new();
+        let file = master::read(&Source::new("zone", text), &apex, None, &mut findings);
+        assert!(!findings.has_errors(), "{findings}");
+        let zone = compile::compile(&file, Owners::of(&file), None).unwrap();
+        let alias = |name: &str| {
+            let Walk::Exact(node) = zone.walk(&qname(&format!("{name}.example.com."))) else {
+                panic!("{name}")
+            };
+            zone.rrset(node, Rtype::CNAME).unwrap()
+        };
+        for (number, target) in targets.iter().enumerate() {
+            for (kept, prefix) in ["", "k.", "x.y."].into_iter().enumerate() {
+                let name = format!("{prefix}{target}.example.com.").replace("@.", "");
+                let name = qname(&name);
+                let walked = zone.walk_to_target(alias(&format!("alias{number}")), &name, kept);
+                assert_eq!(walked, Some(zone.walk(&name)), "{prefix}{target}");
+            }
+        }
+        assert_eq!(zone.walk_to_target(alias("alias"), &qname("elsewhere.example."), 0), None);
     }
 }
