@@ -6,11 +6,10 @@ use std::fs;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use meridian::health::board::Board;
+use meridian::health::board::{Board, Verdict};
 use meridian::nameserver::limit::Limiter;
 use meridian::nameserver::{Request, Transport, Worker, respond};
 use meridian::observe::countries;
@@ -28,7 +27,7 @@ mod world;
 const CHILD: &str = "MERIDIAN_INSTRUCTIONS";
 /// Queries of each kind.
 const COUNT: usize = 2048;
-/// No shape of query costs more than so many times the median of all kinds: a chain of as many CNAMEs as are followed is the worst.
+/// No shape of query costs more than so many times the median of all kinds: none of three hundred sites being up is the worst.
 const WORST_SHAPE: u64 = 10;
 
 /// Who asks for what; `#` in the name is a random label.
@@ -45,17 +44,27 @@ struct Kind {
     is_logged: bool,
     /// Whether one of a hundred is counted by country.
     is_counted: bool,
-    /// Whether the service spills, and its sites are full.
-    spills: Option<Fullness>,
+    /// Where it is asked.
+    served: Served,
     /// Instructions per query that it may take.
     budget: u64,
 }
 
-/// How it is at the sites of a service that spills.
+/// What is served.
 #[derive(Clone, Copy, PartialEq)]
-enum Fullness {
+enum Served {
+    /// The sample, and a zone of odd shapes.
+    Sample,
+    /// The same, where the service spills.
     Roomy,
+    /// The same, and its sites are full.
     Full,
+    /// Three hundred sites, most of them down.
+    Many,
+}
+
+impl Served {
+    const ALL: [Served; 4] = [Served::Sample, Served::Roomy, Served::Full, Served::Many];
 }
 
 fn kinds() -> Vec<Kind> {
@@ -69,7 +78,7 @@ fn kinds() -> Vec<Kind> {
         changed: 0,
         is_logged: false,
         is_counted: false,
-        spills: None,
+        served: Served::Sample,
     };
     vec![
         kind("steered A, client subnet", "www.example.com.", Rtype::A, true, 3_340),
@@ -82,8 +91,8 @@ fn kinds() -> Vec<Kind> {
         kind("referral with glue", "www.partner.example.com.", Rtype::A, false, 1_810),
         kind("REFUSED, random label", "#.example.net.", Rtype::A, false, 900),
         kind("ANY", "example.com.", Rtype::ANY, false, 1_560),
-        kind("chain of CNAMEs", "c0.shapes.example.", Rtype::A, false, 18_100),
-        kind("chain of DNAMEs", "x.d0.shapes.example.", Rtype::A, false, 10_350),
+        kind("chain of CNAMEs", "c0.shapes.example.", Rtype::A, false, 10_450),
+        kind("chain of DNAMEs", "x.d0.shapes.example.", Rtype::A, false, 7_000),
         kind(
             "NXDOMAIN of 110 labels",
             &format!("{}#.shapes.example.", "a.".repeat(107)),
@@ -98,6 +107,32 @@ fn kinds() -> Vec<Kind> {
             false,
             11_150,
         ),
+        kind(
+            "chain of CNAMEs, 28 labels each",
+            &format!("c0{}.shapes.example.", ".v".repeat(25)),
+            Rtype::A,
+            true,
+            23_000,
+        ),
+        kind(
+            "chain of DNAMEs, 28 labels each",
+            &format!("x.d0{}.shapes.example.", ".v".repeat(25)),
+            Rtype::A,
+            true,
+            14_800,
+        ),
+        Kind {
+            served: Served::Many,
+            ..kind("16 of 32 sites about as close", "near.many.example.", Rtype::A, true, 24_200)
+        },
+        Kind {
+            served: Served::Many,
+            ..kind("one of 300 sites is up", "one.many.example.", Rtype::A, true, 23_700)
+        },
+        Kind {
+            served: Served::Many,
+            ..kind("none of 300 sites is up", "none.many.example.", Rtype::A, true, 32_000)
+        },
         kind("an RRset that fits into no datagram", "wide.shapes.example.", Rtype::A, false, 1_480),
         Kind { changed: 3, ..kind("www with three octets changed", "www.example.com.", Rtype::A, true, 980) },
         Kind {
@@ -125,11 +160,11 @@ fn kinds() -> Vec<Kind> {
             ..kind("the same from anywhere, meanwhile", "www.example.com.", Rtype::AAAA, false, 2_900)
         },
         Kind {
-            spills: Some(Fullness::Roomy),
+            served: Served::Roomy,
             ..kind("steered A, spill, while all fits", "www.example.com.", Rtype::A, true, 3_500)
         },
         Kind {
-            spills: Some(Fullness::Full),
+            served: Served::Full,
             ..kind("steered A, spill, every site full", "www.example.com.", Rtype::A, true, 3_870)
         },
     ]
@@ -159,6 +194,10 @@ fn shapes() -> String {
     for link in 0..40 {
         let _ = writeln!(text, "c{link} CNAME c{}", link + 1);
         let _ = writeln!(text, "d{link} DNAME d{}", link + 1);
+        for (letter, rtype) in [("c", "CNAME"), ("d", "DNAME")] {
+            let deep = ".v".repeat(25);
+            let _ = writeln!(text, "{letter}{link}{deep} {rtype} {letter}{}{deep}", link + 1);
+        }
     }
     text.push_str("c40 A 192.0.2.1\nx.d40 A 192.0.2.1\n");
     let _ = writeln!(text, "*{} A 192.0.2.1", ".w".repeat(60));
@@ -168,33 +207,58 @@ fn shapes() -> String {
     text
 }
 
-fn open(spills: Option<Fullness>) -> (Snapshot, Arc<Board>) {
+fn open(served: Served) -> (Snapshot, Arc<Board>) {
     let folder = tempfile::tempdir().expect("a folder");
-    for file in ["example.com.yaml", "sites.yaml"] {
-        fs::copy(Path::new("zones").join(file), folder.path().join(file)).expect("the sample");
-    }
-    fs::write(folder.path().join("shapes.example.zone"), shapes()).expect("a zone");
-    if spills.is_some() {
-        let path = folder.path().join("sites.yaml");
-        let sample = fs::read_to_string(&path).expect("the sample");
-        assert!(sample.contains("\n  web:\n"), "a service to change");
-        fs::write(&path, sample.replace("\n  web:\n", "\n  web:\n    spill: true\n")).expect("a file");
+    let write = |file: &str, text: String| fs::write(folder.path().join(file), text).expect("a file");
+    if served == Served::Many {
+        write("sites.yaml", world::sites_file(300) + MANY_SERVICES);
+        write("many.example.yaml", MANY_ZONE.to_owned());
+    } else {
+        let read = |file| fs::read_to_string(Path::new("zones").join(file)).expect("the sample");
+        let sites = read("sites.yaml");
+        assert!(sites.contains("\n  web:\n"), "a service to change");
+        let spill = "\n  web:\n    spill: true\n";
+        write(
+            "sites.yaml",
+            if served == Served::Sample { sites } else { sites.replace("\n  web:\n", spill) },
+        );
+        write("example.com.yaml", read("example.com.yaml"));
+        write("shapes.example.zone", shapes());
     }
     let reload = Reloader::new(folder.path(), &[PathBuf::from("geodb")], None).reload(false);
     let (snapshot, layout) = reload.snapshot.unwrap_or_else(|| panic!("{}", reload.findings));
     let board = Board::new(layout);
-    if spills == Some(Fullness::Full) {
-        let web =
-            board.layout().services.iter().position(|service| service.name == "web").expect("a service");
-        for slot in 0..board.layout().shares.len() as u32 {
-            board.set_price(slot, 100_000 + slot * 7_777);
+    match served {
+        Served::Sample | Served::Roomy => {}
+        Served::Full => {
+            let web = board.layout().services.iter().position(|service| service.name == "web");
+            for slot in 0..board.layout().shares.len() as u32 {
+                board.set_price(slot, 100_000 + slot * 7_777);
+            }
+            board.set_priced(web.expect("a service") as u16, true);
         }
-        board.set_priced(web as u16, true);
+        Served::Many => {
+            for service in &board.layout().services {
+                let down = match service.name.as_str() {
+                    "one" => &service.targets[1..],
+                    "none" => &service.targets[..],
+                    _ => &[],
+                };
+                down.iter().flat_map(Clone::clone).for_each(|slot| board.set_verdict(slot, Verdict::Down));
+            }
+        }
     }
     (snapshot, Arc::new(board))
 }
 
-/// valgrind counts from its beginning to its end, and writes a sum each time that it ends.
+const MANY_SERVICES: &str =
+    "services:\n  one: {}\n  none: {}\n  near: { near: 30000 km, sites_per_answer: 16 }\n";
+
+const MANY_ZONE: &str = "soa: { primary: ns1, contact: h@example.com }\nrecords:\n  '@': { NS: ns1 }\n  \
+                         ns1: { A: 192.0.2.53 }\n  near: { service: near }\n  one: { service: one }\n  \
+                         none: { service: none }\n";
+
+/// What is counted, once for each kind.
 #[inline(never)]
 fn answer_all(
     queries: &[(Vec<u8>, IpAddr)],
@@ -222,10 +286,10 @@ fn answer_all(
 }
 
 fn play() {
-    let worlds = [None, Some(Fullness::Roomy), Some(Fullness::Full)].map(|spills| {
-        let (snapshot, board) = open(spills);
+    let worlds = Served::ALL.map(|served| {
+        let (snapshot, board) = open(served);
         let tally = Tally::new(1, &snapshot, board.layout());
-        (spills, snapshot, board, tally)
+        (served, snapshot, board, tally)
     });
     let mut worker = Worker::with_limiter(Limiter::new(1 << 16, 1).expect("random numbers"));
     let (mut sampler, _samples) = ring(100, COUNT);
@@ -252,38 +316,9 @@ fn play() {
         let of_countries = kind.is_counted.then_some(&mut of_countries);
         let samplers = (sampler, of_countries);
         let (_, snapshot, board, tally) =
-            worlds.iter().find(|(spills, ..)| *spills == kind.spills).expect("one of them");
+            worlds.iter().find(|(served, ..)| *served == kind.served).expect("one of them");
         answer_all(&queries, index * COUNT, &mut worker, snapshot, board, tally, samplers);
     }
-}
-
-/// Instructions per query of each kind.
-fn count() -> Vec<u64> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let out = folder.path().join("out");
-    let status = Command::new("valgrind")
-        .args([
-            "--tool=callgrind",
-            "--quiet",
-            "--collect-atstart=no",
-            "--toggle-collect=instructions::answer_all",
-        ])
-        .args(["--dump-after=instructions::answer_all"])
-        .arg(format!("--callgrind-out-file={}", out.display()))
-        .arg(std::env::current_exe().expect("this program"))
-        .env(CHILD, "1")
-        .status()
-        .expect("valgrind is installed: apt-get install valgrind");
-    assert!(status.success(), "{status}");
-    (1..=kinds().len())
-        .map(|number| {
-            let path = folder.path().join(format!("out.{number}"));
-            let text =
-                fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            let totals = text.lines().find_map(|line| line.strip_prefix("totals: ")).expect("a sum");
-            totals.trim().parse::<u64>().expect("a number") / COUNT as u64
-        })
-        .collect()
 }
 
 fn main() {
@@ -295,7 +330,9 @@ fn main() {
         return;
     }
     let kinds = kinds();
-    let counts = count();
+    let counts = world::callgrind::count("instructions::answer_all", CHILD);
+    assert_eq!(counts.len(), kinds.len(), "a sum of each kind");
+    let counts: Vec<u64> = counts.into_iter().map(|count| count / COUNT as u64).collect();
     let mut failures = String::new();
     println!("{:40} {:>12} {:>8}", "kind of answer", "instructions", "budget");
     for (kind, count) in kinds.iter().zip(&counts) {

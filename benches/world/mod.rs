@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each bench uses a part
 
+use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use meridian::finding::{At, Findings, Source};
 use meridian::geo::{Coordinates, Country, Databases};
 use meridian::site::{AllDown, Guards, MinUp, Rule, RuleAction, Service, Site, SiteRrset};
 use meridian::wire::Rtype;
+
+pub(crate) mod callgrind;
 
 /// A full city database if `MERIDIAN_CITY_DB` names its files (separated by colons), else what is shipped.
 pub(crate) fn databases() -> (Databases, &'static str) {
@@ -82,6 +85,21 @@ pub(crate) fn sites(count: usize) -> Vec<Arc<Site>> {
         .collect()
 }
 
+/// The same as users write them; services may follow.
+pub(crate) fn sites_file(count: usize) -> String {
+    let mut text = String::from("sites:\n");
+    for (number, site) in sites(count).iter().enumerate() {
+        let Some(Coordinates { latitude, longitude }) = site.location else { continue };
+        let (high, low) = (number >> 8, number & 255);
+        let _ = writeln!(
+            text,
+            "  {}: {{ location: [{latitude}, {longitude}], A: 192.0.{high}.{low}, AAAA: \"2001:db8::{number}\" }}",
+            site.name
+        );
+    }
+    text
+}
+
 /// A service without rules and checks.
 pub(crate) fn service(name: &str, sites: Vec<Arc<Site>>) -> Service {
     Service {
@@ -140,6 +158,11 @@ pub(crate) fn v4_addresses(count: usize) -> Vec<Ipv4Addr> {
 /// Anywhere in the blocks that registries gave out most of.
 pub(crate) fn v6_addresses(count: usize) -> Vec<Ipv6Addr> {
     let mut numbers = Numbers::new(4);
+    (0..count).map(|_| v6_address(&mut numbers)).collect()
+}
+
+/// One of those.
+pub(crate) fn v6_address(numbers: &mut Numbers) -> Ipv6Addr {
     let heads = [
         0x2001_u128,
         0x2400,
@@ -155,12 +178,8 @@ pub(crate) fn v6_addresses(count: usize) -> Vec<Ipv6Addr> {
         0x2a0a,
         0x2c0f,
     ];
-    (0..count)
-        .map(|_| {
-            let head = heads[numbers.below(heads.len())] << 112;
-            Ipv6Addr::from(head | u128::from(numbers.next()) << 48 | u128::from(numbers.next()) >> 16)
-        })
-        .collect()
+    let head = heads[numbers.below(heads.len())] << 112;
+    Ipv6Addr::from(head | u128::from(numbers.next()) << 48 | u128::from(numbers.next()) >> 16)
 }
 
 /// Both families in turn.

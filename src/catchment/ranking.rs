@@ -14,7 +14,7 @@ use crate::site::{Near, RuleAction, Service};
 pub const EXACT: usize = 8;
 
 /// How many sites about as close share a client at most: each costs a draw in each of its queries.
-const MOST_NEAR: usize = 32;
+pub const MOST_NEAR: usize = 32;
 
 /// What makes two clients' orders of sites the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

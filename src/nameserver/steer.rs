@@ -5,7 +5,7 @@
 //! answer (meaning 5): what a share decides is decided by the client's /24 or /56 and by nothing
 //! finer, and makes the scope at least that long.
 
-use crate::catchment::ranking::EXACT;
+use crate::catchment::ranking::{EXACT, MOST_NEAR};
 use crate::catchment::{Catchments, Ranking};
 use crate::health::board::{Board, Share, Verdict};
 use crate::nameserver::client::{Client, Position};
@@ -78,6 +78,13 @@ impl Sites {
         &self.list[..self.count]
     }
 
+    /// Unless it is there already.
+    fn push_once(&mut self, site: u16) {
+        if !self.as_slice().contains(&site) {
+            self.push(site);
+        }
+    }
+
     fn push(&mut self, site: u16) {
         if let Some(place) = self.list.get_mut(self.count) {
             *place = site;
@@ -122,6 +129,7 @@ pub fn steer_at(
         block: mix(service.hash ^ mix(position.block)),
         share_decided: false,
         health_decided: false,
+        refused_by_share: false,
     };
     let choice = chooser.choose(&ranking, steps);
     Steering { choice, scope: chooser.scope(position) }
@@ -137,6 +145,8 @@ struct Chooser<'a> {
     share_decided: bool,
     /// Whether a site was passed over for its health.
     health_decided: bool,
+    /// Whether a site was passed over for its share alone.
+    refused_by_share: bool,
 }
 
 impl Chooser<'_> {
@@ -160,14 +170,18 @@ impl Chooser<'_> {
             return self.end(chosen);
         }
         let looked_at = if ranking.near > 1 { usize::from(ranking.near) } else { steps.len() };
-        for site in order(ranking).skip(looked_at) {
-            if chosen.count == wanted {
-                break;
-            }
-            match self.admit(site) {
-                Admission::Chosen => chosen.push(site),
-                Admission::EndsHere => return self.end(chosen),
-                Admission::PassedOver => {}
+        // Two loops and no chain of iterators: hundreds of sites may be down, and each step counts. Those that are exact come once
+        // more among the rest, which costs less than to leave them out.
+        for sites in [ranking.exact.get(looked_at..).unwrap_or_default(), ranking.rest] {
+            for &site in sites {
+                if chosen.count == wanted {
+                    return Choice::Sites(chosen);
+                }
+                match self.admit(site) {
+                    Admission::Chosen => chosen.push_once(site),
+                    Admission::EndsHere => return self.end(chosen),
+                    Admission::PassedOver => {}
+                }
             }
         }
         if chosen.count == 0 { self.choose_without(ranking) } else { Choice::Sites(chosen) }
@@ -182,8 +196,8 @@ impl Chooser<'_> {
         }
     }
 
-    /// Whether a site answers this client.
-    #[inline]
+    /// Whether a site answers this client. Hundreds may be asked before one does.
+    #[inline(always)]
     fn admit(&mut self, site: u16) -> Admission {
         let share = self.share(site);
         if share == Share::DRAINED {
@@ -206,6 +220,7 @@ impl Chooser<'_> {
             self.share_decided = true;
             // Not the number of the lot: a site would be drawn where it is hardly ever admitted.
             if (mix(!self.hash_of(site)) >> 48) as u16 >= share.0 {
+                self.refused_by_share = true;
                 return Admission::PassedOver;
             }
         }
@@ -217,18 +232,19 @@ impl Chooser<'_> {
     /// choice ends with them.
     fn choose_near(&mut self, near: &[u16], wanted: usize, chosen: &mut Sites) -> bool {
         self.share_decided = true;
-        let mut last: Option<(u64, u16)> = None;
-        while chosen.count < wanted {
-            // The next in order: the smallest (lot, site) above the last. Few are near; no room is needed.
-            let next = near
-                .iter()
-                .map(|&site| (self.lot(site), site))
-                .filter(|candidate| last.is_none_or(|last| *candidate > last))
-                .min();
-            let Some(candidate) = next else { return false };
-            last = Some(candidate);
-            match self.admit(candidate.1) {
-                Admission::Chosen => chosen.push(candidate.1),
+        // A lot costs a logarithm: each is drawn once, however many sites are wanted or passed over.
+        let mut lots = [(u64::MAX, u16::MAX); MOST_NEAR];
+        let lots = &mut lots[..near.len().min(MOST_NEAR)];
+        for (lot, &site) in lots.iter_mut().zip(near) {
+            *lot = (self.lot(site), site);
+        }
+        lots.sort_unstable();
+        for &(_, site) in lots.iter() {
+            if chosen.count == wanted {
+                break;
+            }
+            match self.admit(site) {
+                Admission::Chosen => chosen.push(site),
                 Admission::EndsHere => return true,
                 Admission::PassedOver => {}
             }
@@ -282,10 +298,11 @@ impl Chooser<'_> {
     /// When nobody was admitted: because of shares, because of the type, or because of health.
     #[cold]
     fn choose_without(&mut self, ranking: &Ranking<'_>) -> Choice {
-        // A share below all is a preference: it gives way when nobody else is left.
-        if let Some(site) =
-            order(ranking).find(|&site| self.share(site) != Share::DRAINED && self.is_eligible(site))
-        {
+        // A share below all is a preference: it gives way when nobody else is left. Of hundreds of sites that are down none needs
+        // to be looked at again for that.
+        let may_be_eligible = self.refused_by_share || self.service.same_site;
+        let is_eligible = |&site: &u16| self.share(site) != Share::DRAINED && self.is_eligible(site);
+        if may_be_eligible && let Some(site) = order(ranking).find(is_eligible) {
             let mut chosen = Sites::default();
             chosen.push(site);
             return Choice::Sites(chosen);
@@ -293,17 +310,17 @@ impl Chooser<'_> {
         if order(ranking).all(|site| self.service.records(self.rtype, site).is_empty()) {
             return Choice::NoData { by_health: false };
         }
+        let wanted = if self.service.when_all_down == WhenAllDown::All { MOST_SITES } else { 1 };
         let mut left = Sites::default();
         for site in order(ranking).filter(|&site| self.is_left(site)) {
-            left.push(site);
+            left.push_once(site);
+            if left.count == wanted {
+                break;
+            }
         }
         match self.service.when_all_down {
             WhenAllDown::ServFail if left.count > 0 => Choice::Failure,
-            WhenAllDown::All if left.count > 0 => Choice::LastOnes(left),
-            WhenAllDown::Preferred if left.count > 0 => {
-                left.count = 1;
-                Choice::LastOnes(left)
-            }
+            WhenAllDown::All | WhenAllDown::Preferred if left.count > 0 => Choice::LastOnes(left),
             WhenAllDown::NoData => Choice::NothingUp,
             _ if self.service.last_resort(self.rtype).is_empty() => Choice::NothingUp,
             _ => Choice::LastResort,
@@ -323,6 +340,12 @@ impl Chooser<'_> {
     #[inline]
     fn is_eligible(&self, site: u16) -> bool {
         let records = self.service.records(self.rtype, site);
+        // One address, as most sites have: when hundreds of them are down, this is what each costs.
+        if let [only] = records
+            && only.verdict != NO_ADDRESS
+        {
+            return self.verdict(only).is_served();
+        }
         match records.first() {
             None => false,
             Some(first) if first.verdict == NO_ADDRESS => {
@@ -374,11 +397,10 @@ enum Admission {
     EndsHere,
 }
 
-/// All sites of a ranking, best first, each once.
+/// All sites of a ranking, best first; those that are exact once more among the rest.
 #[inline]
 fn order<'r>(ranking: &Ranking<'r>) -> impl Iterator<Item = u16> + use<'r> {
-    let exact = ranking.exact;
-    exact.iter().chain(ranking.rest.iter().filter(move |site| !exact.contains(site))).copied()
+    ranking.exact.iter().chain(ranking.rest).copied()
 }
 
 /// The finalizer of MurmurHash3: every bit of the input moves every bit of the output. Fixed for
@@ -395,15 +417,13 @@ fn minus_log2(x: u64) -> u64 {
     let shift = x.leading_zeros();
     let mut mantissa = x << shift; // 1 to 2, in units of 2^-63
     let mut fraction = 0;
-    for bit in (0..40).rev() {
-        // Squaring doubles the logarithm: what reaches 2 has a one in the next place.
+    for _ in 0..40 {
+        // Squaring doubles the logarithm: what reaches 2 has a one in the next place. No branch, for nobody could foretell it.
         let square = u128::from(mantissa) * u128::from(mantissa);
-        if square >> 127 != 0 {
-            fraction |= 1 << bit;
-            mantissa = (square >> 64) as u64;
-        } else {
-            mantissa = (square >> 63) as u64;
-        }
+        let (whole, half) = ((square >> 64) as u64, (square >> 63) as u64);
+        let is_two = whole >> 63;
+        fraction = fraction << 1 | is_two;
+        mantissa = if is_two == 1 { whole } else { half };
     }
     ((u64::from(shift) + 1) << 40) - fraction
 }

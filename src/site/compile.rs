@@ -81,7 +81,8 @@ pub struct CompiledSite {
 #[derive(Clone, Copy, Debug, Default)]
 struct Span {
     first: u32,
-    count: u32,
+    /// The one after its last.
+    end: u32,
 }
 
 /// One record of a site in wire format, its owner a pointer to QNAME.
@@ -116,14 +117,19 @@ impl SiteRecord {
 
 /// Index of a type within a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TypeIndex(usize);
+pub struct TypeIndex {
+    number: usize,
+    /// Where the type's sites begin among the RRsets.
+    first: usize,
+}
 
 impl CompiledService {
     /// The type among those that at least one site has.
     #[inline]
     #[must_use]
     pub fn find_type(&self, rtype: Rtype) -> Option<TypeIndex> {
-        self.types.iter().position(|&known| known == rtype).map(TypeIndex)
+        let number = self.types.iter().position(|&known| known == rtype)?;
+        Some(TypeIndex { number, first: number * self.sites.len() })
     }
 
     /// All types that at least one site has.
@@ -136,13 +142,14 @@ impl CompiledService {
     #[inline]
     #[must_use]
     pub fn records(&self, rtype: TypeIndex, site: u16) -> &[SiteRecord] {
-        self.span(self.rrsets[rtype.0 * self.sites.len() + usize::from(site)])
+        // It never wraps, and an index beyond the end would be told; where hundreds of sites are down, each step counts.
+        self.span(self.rrsets[rtype.first.wrapping_add(usize::from(site))])
     }
 
     /// The records of a type that are answered when nothing else is left.
     #[must_use]
     pub fn last_resort(&self, rtype: TypeIndex) -> &[SiteRecord] {
-        self.span(self.last_resort[rtype.0])
+        self.span(self.last_resort[rtype.number])
     }
 
     /// All address records of a site.
@@ -164,7 +171,7 @@ impl CompiledService {
     #[inline]
     #[must_use]
     pub fn is_binding(&self, rtype: TypeIndex) -> bool {
-        matches!(self.types[rtype.0], Rtype::HTTPS | Rtype::SVCB)
+        matches!(self.types[rtype.number], Rtype::HTTPS | Rtype::SVCB)
     }
 
     /// Whether a record of HTTPS or SVCB is about the name that it stands at (RFC 9460 2.5.2).
@@ -190,7 +197,7 @@ impl CompiledService {
     }
 
     fn span(&self, span: Span) -> &[SiteRecord] {
-        &self.records[span.first as usize..(span.first + span.count) as usize]
+        &self.records[span.first as usize..span.end as usize]
     }
 }
 
@@ -351,7 +358,7 @@ impl<'a> Compiler<'a> {
                 self.add_record(rrset.rtype, rdata, verdict, site.map(|(_, site)| site));
             }
         }
-        Span { first, count: self.records.len() as u32 - first }
+        Span { first, end: self.records.len() as u32 }
     }
 
     fn add_record(&mut self, rtype: Rtype, rdata: &[u8], verdict: u32, site: Option<&'a Site>) {
