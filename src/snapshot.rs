@@ -28,7 +28,12 @@ pub struct Snapshot {
     services: Vec<CompiledService>,
     catchments: Arc<Catchments>,
     policy: Arc<Policy>,
+    is_large: bool,
 }
+
+/// Names from which on a snapshot is large. A name takes about a hundred octets, and who answers has a megabyte or two of cache for
+/// itself.
+const LARGE: usize = 20_000;
 
 /// What the directory has at a name.
 #[derive(Clone, Copy, Debug, Default)]
@@ -109,6 +114,8 @@ impl Snapshot {
             });
             at_node[node as usize].zone = published.len() as u32;
         }
+        let names: usize =
+            published.iter().filter_map(|zone| zone.zone.as_ref()).map(|zone| zone.name_count()).sum();
         let snapshot = Snapshot {
             number,
             directory,
@@ -117,6 +124,7 @@ impl Snapshot {
             services: compiled,
             catchments,
             policy: Arc::default(),
+            is_large: names > LARGE,
         };
         (snapshot, layout)
     }
@@ -169,6 +177,40 @@ impl Snapshot {
             }
         }
         found.checked_sub(1)
+    }
+
+    /// What [`find_zone`](Snapshot::find_zone) finds, if chance does not have it otherwise; without waiting for what it has found. For
+    /// whoever looks ahead.
+    #[inline]
+    #[must_use]
+    pub fn likely_zone(&self, qname: &Qname) -> Option<ZoneIndex> {
+        let mut node = TOP;
+        let mut here = self.at_node[TOP as usize];
+        let mut found = here.zone;
+        for labels_left in (0..qname.label_count()).rev() {
+            if !here.has_children {
+                break;
+            }
+            let Some(child) = self.directory.likely_child(node, qname.label(labels_left)) else { break };
+            node = child;
+            here = self.at_node[node as usize];
+            found = if here.zone != 0 { here.zone } else { found };
+        }
+        found.checked_sub(1)
+    }
+
+    /// Has the memory come near that tells that it is this zone. For whoever looks ahead.
+    #[inline]
+    #[must_use]
+    pub fn touch_zone(&self, index: ZoneIndex) -> usize {
+        self.directory.label(self.zone(index).node).len()
+    }
+
+    /// Whether what is served is more than the processor's caches hold.
+    #[inline]
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.is_large
     }
 
     /// Whether it is this zone that speaks for a name at or below its own.

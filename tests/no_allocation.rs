@@ -146,3 +146,22 @@ fn nor_does_a_broken_message() {
     }
     assert_nothing_is_allocated(&snapshot, &Arc::new(Board::new(layout)), &broken);
 }
+
+/// Where so much is served that memory is had come near beforehand.
+#[test]
+fn nor_does_looking_ahead() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hosts: String = (0..20_001).map(|number| format!("host{number} A 192.0.2.1\n")).collect();
+    let zone = format!("$TTL 60\n@ SOA ns h 1 2h 1h 2w 60\n@ NS ns\nns A 192.0.2.1\n{hosts}");
+    std::fs::write(folder.path().join("example.com.zone"), zone).expect("a file");
+    let no_databases: [PathBuf; 0] = [];
+    let reload = Reloader::new(folder.path(), &no_databases, None).reload(false);
+    let (snapshot, _) = reload.snapshot.expect("it is served");
+    assert!(snapshot.is_large());
+    let mut worker = Worker::default();
+    for batch in questions().chunks(32) {
+        let messages = || batch.iter().map(Vec::as_slice);
+        let allocated = allocation_counter::measure(|| worker.look_ahead(messages(), &snapshot));
+        assert_eq!(allocated.count_total, 0);
+    }
+}

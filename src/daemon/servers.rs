@@ -372,6 +372,11 @@ impl Responder for Answerer {
         })
     }
 
+    fn look_ahead<'m>(&mut self, messages: impl Iterator<Item = &'m [u8]>) {
+        let Answerer { worker, published, .. } = self;
+        worker.look_ahead(messages, &published.load().snapshot);
+    }
+
     fn refresh(&mut self) {
         self.published.load();
         self.now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);

@@ -1,7 +1,7 @@
 //! One query -> one response: no I/O, no clock, no lock, no await, no allocation, no panic.
 //!
 //! [`respond`] is the whole path; the files are in its order: `query` and `edns` read, `client` tells whose answer it is;
-//! `answer` goes through the zone, where `lookup` finds what there is and `steer` chooses among sites; `limit` tells who is
+//! `ahead` goes over a batch before; `answer` goes through the zone, where `lookup` finds what there is and `steer` chooses among sites; `limit` tells who is
 //! answered too often; `response` writes.
 
 use std::net::IpAddr;
@@ -14,6 +14,7 @@ use crate::policy::cookie::Standing;
 use crate::snapshot::{Snapshot, ZoneIndex};
 use crate::wire::{Qname, Rtype, number};
 
+pub mod ahead;
 mod answer;
 pub mod client;
 pub mod counters;
@@ -24,6 +25,7 @@ pub mod query;
 pub mod response;
 pub mod steer;
 
+use ahead::Ahead;
 use answer::Answering;
 use counters::Counters;
 use limit::{Deed, Limited, Limiter};
@@ -105,6 +107,7 @@ pub struct Worker {
     limiter: Limiter,
     /// The name that is being looked up: QNAME, then the targets of a chain.
     sought: Qname,
+    ahead: Ahead,
 }
 
 impl Worker {
@@ -117,6 +120,14 @@ impl Worker {
     /// Makes it remember who was answered, from now on.
     pub fn set_limiter(&mut self, limiter: Limiter) {
         self.limiter = limiter;
+    }
+
+    /// Has the memory come near that a batch of messages is going to be answered from, before the first of them is.
+    #[inline]
+    pub fn look_ahead<'m>(&mut self, messages: impl Iterator<Item = &'m [u8]>, snapshot: &Snapshot) {
+        if snapshot.is_large() {
+            self.ahead.look(messages, snapshot);
+        }
     }
 
     /// For whoever reads the counters.

@@ -21,6 +21,9 @@ pub trait Responder {
     /// Writes the response into `out`, and gives its length.
     fn respond(&mut self, message: &[u8], client: IpAddr, out: &mut [u8]) -> Option<usize>;
 
+    /// Called with the messages of a batch of several, before the first is answered.
+    fn look_ahead<'m>(&mut self, _messages: impl Iterator<Item = &'m [u8]>) {}
+
     /// Called before each batch, and now and then while nothing comes: the moment to look at the clock, and to let go of
     /// what is out of date.
     fn refresh(&mut self) {}

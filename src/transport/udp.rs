@@ -168,6 +168,12 @@ fn serve_batches<P: Peer>(
             receiving = new_headers(wildcard);
         }
         responder.refresh();
+        if count > 1 && proxy_from.is_empty() {
+            let arrived = queries.iter().zip(&arrivals).take(count);
+            responder.look_ahead(
+                arrived.filter_map(|(query, arrival)| arrival.map(|arrival| &query[..arrival.length])),
+            );
+        }
         let mut batch = Batch::new(&mut responses);
         for (query, arrival) in queries.iter().zip(&arrivals).take(count) {
             let Some(Arrival { length, peer, from }) = arrival else { continue };

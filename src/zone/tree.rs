@@ -215,6 +215,49 @@ impl Zone {
         }
     }
 
+    /// Has the memory come near in which it stands where all the rest is. For whoever looks ahead, as are those that follow.
+    #[inline]
+    #[must_use]
+    pub fn touch(&self) -> usize {
+        // In their order in memory they are some lines of the cache apart.
+        self.apex_labels ^ self.names.len() ^ self.nodes.len() ^ self.rrsets.len() ^ self.pieces.len()
+    }
+
+    /// Where a name is, if it is in the zone and chance does not have it otherwise: see [`NameTree::likely_child`].
+    #[inline]
+    #[must_use]
+    pub fn likely_node(&self, qname: &Qname) -> NodeId {
+        let mut node = TOP;
+        for below in (0..qname.label_count().saturating_sub(self.apex_labels)).rev() {
+            let Some(child) = self.names.likely_child(node, qname.label(below)) else { break };
+            node = child;
+        }
+        node
+    }
+
+    /// Has the memory of a node come near.
+    #[inline]
+    #[must_use]
+    pub fn touch_node(&self, node: NodeId) -> u32 {
+        self.names.parent(node) ^ self.nodes[node as usize].first_rrset
+    }
+
+    /// The same of its label and its first RRset, when the node is near.
+    #[inline]
+    #[must_use]
+    pub fn touch_rrset(&self, node: NodeId) -> usize {
+        self.rrsets_at(node).first().map_or(0, |rrset| rrset.piece.start as usize)
+            ^ self.names.label(node).len()
+    }
+
+    /// The same of that RRset's records, when it is near itself.
+    #[inline]
+    #[must_use]
+    pub fn touch_piece(&self, node: NodeId) -> u8 {
+        let rrset = self.rrsets_at(node).first();
+        rrset.and_then(|rrset| self.pieces.get(rrset.piece.start as usize)).copied().unwrap_or(0)
+    }
+
     /// Walks to where a CNAME or DNAME leads: a name of which all but the `kept` leftmost labels are the target. None if that is
     /// not at or below the apex.
     #[must_use]
