@@ -281,7 +281,7 @@ impl Hasher for ByOffset {
         const SHORTEST: u64 = 16;
         // The map looks for the place by the lower bits, and tells records apart by the uppermost seven.
         let spread = u64::from(offset).wrapping_mul(0x9e37_79b9_7f4a_7c15) & 0xfe00_0000_0000_0000;
-        self.0 = spread | u64::from(offset) / SHORTEST;
+        self.0 = spread | (u64::from(offset) / SHORTEST);
     }
 
     fn write(&mut self, octets: &[u8]) {
