@@ -68,6 +68,8 @@ fn tables_that_are_distrusted_are_compiled_anew() {
     let mut first = reloader();
     assert_eq!(first.reload(false).outcome, Outcome::TookAll);
     assert!(first.take_unverified().is_none(), "they were compiled");
+    // What it began to write is there when it is gone.
+    drop(first);
     let mut second = reloader();
     assert_eq!(second.reload(false).outcome, Outcome::TookAll);
     let unverified = second.take_unverified().expect("they were at hand");
