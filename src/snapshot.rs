@@ -161,22 +161,7 @@ impl Snapshot {
     #[inline]
     #[must_use]
     pub fn find_zone(&self, qname: &Qname, qtype: Rtype) -> Option<ZoneIndex> {
-        let mut node = TOP;
-        let mut here = self.at_node[TOP as usize];
-        let mut found = here.zone;
-        for labels_left in (0..qname.label_count()).rev() {
-            if !here.has_children {
-                break;
-            }
-            let Some(child) = self.directory.child(node, qname.label(labels_left)) else { break };
-            node = child;
-            here = self.at_node[node as usize];
-            let is_the_parents = qtype == Rtype::DS && labels_left == 0 && found != 0;
-            if here.zone != 0 && !is_the_parents {
-                found = here.zone;
-            }
-        }
-        found.checked_sub(1)
+        self.closest_zone(qname, qtype, |node, label| self.directory.child(node, label))
     }
 
     /// What [`find_zone`](Snapshot::find_zone) finds, if chance does not have it otherwise; without waiting for what it has found. For
@@ -184,6 +169,16 @@ impl Snapshot {
     #[inline]
     #[must_use]
     pub fn likely_zone(&self, qname: &Qname) -> Option<ZoneIndex> {
+        self.closest_zone(qname, Rtype::A, |node, label| self.directory.likely_child(node, label))
+    }
+
+    #[inline(always)]
+    fn closest_zone(
+        &self,
+        qname: &Qname,
+        qtype: Rtype,
+        child: impl Fn(NodeId, &[u8]) -> Option<NodeId>,
+    ) -> Option<ZoneIndex> {
         let mut node = TOP;
         let mut here = self.at_node[TOP as usize];
         let mut found = here.zone;
@@ -191,10 +186,13 @@ impl Snapshot {
             if !here.has_children {
                 break;
             }
-            let Some(child) = self.directory.likely_child(node, qname.label(labels_left)) else { break };
+            let Some(child) = child(node, qname.label(labels_left)) else { break };
             node = child;
             here = self.at_node[node as usize];
-            found = if here.zone != 0 { here.zone } else { found };
+            let is_the_parents = qtype == Rtype::DS && labels_left == 0 && found != 0;
+            if here.zone != 0 && !is_the_parents {
+                found = here.zone;
+            }
         }
         found.checked_sub(1)
     }
