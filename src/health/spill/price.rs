@@ -14,6 +14,8 @@ const TOO_MUCH: f64 = 1.01;
 const MOST_LOOKS: usize = 600_000;
 /// What a site costs besides its groups, in groups.
 const COST_OF_A_SITE: usize = 100;
+/// In so many rounds each site finds its own price; who has not by then may be outbidding others.
+const ROUNDS_ALONE: u32 = 4;
 /// Rounds in which what cannot fit is spread.
 const ROUNDS_OF_SPREADING: usize = 60;
 
@@ -73,13 +75,16 @@ impl Market {
         let mut is_due: Vec<bool> = open.iter().map(|open| *open > 0.0).collect();
         let mut looks = 0;
         let mut reach = vec![0.0; MOST_STEPS + 2];
-        while looks < MOST_LOOKS && is_due.contains(&true) {
+        for round in 1_u32.. {
+            if looks >= MOST_LOOKS || !is_due.contains(&true) {
+                break;
+            }
             for site in 0..open.len() {
                 if std::mem::replace(&mut is_due[site], false) {
                     looks += self.move_together(&[site], open, room, &mut prices, &mut is_due, &mut reach);
                 }
             }
-            if is_due.contains(&true) {
+            if round.is_multiple_of(ROUNDS_ALONE) {
                 looks += self.groups.len();
                 for rivals in self.rivals(open, &prices) {
                     looks += self.move_together(&rivals, open, room, &mut prices, &mut is_due, &mut reach);
