@@ -6,16 +6,17 @@ voluntary; from there to the next recvmmsg is one turn of the loop: what it answ
 CPU to somebody else meanwhile, that is told apart. The product knows nothing of it: no clock is read on the way of a query.
 """
 
+import itertools
 import json
 import re
 import shutil
 import subprocess
-import threading
 import time
 
 from .client import CLIENT_CPU
 from .paths import BIN, RUN, Trouble
 from .process import SERVER_CPU, Process
+from .reloads import Reloads
 from .results import median, number, present, table
 from .start import ALL_CPUS, FIRST_ADDRESS, NEW_ADDRESS, PORT, as_yaml, meridian, place, zone
 
@@ -36,6 +37,7 @@ def run(servers, options):
     for index in range(ZONES):
         put(index, 1, FIRST_ADDRESS)
     (folder / "queries").write_text("".join(f"www.{zone(index)} A\n" for index in range(ZONES)))
+    change = changes(put)
     start, tell = meridian(server, folder, None)
     with open(folder / "meridian.yaml", "a") as file:
         file.write("workers: 1\n")
@@ -50,10 +52,10 @@ def run(servers, options):
         rate = round(saturating / 2)
         for round_ in range(options.rounds):
             for kind in ("quiet", "reloading"):
-                with Changes(put, tell.split(), kind == "reloading") as changes:
+                with Reloads(change, tell.split(), kind == "reloading") as reloading:
                     turns, figures = watch(folder, worker, lambda: ask(folder, options.secs, rate))
-                reloads += changes.seconds
-                rows[kind].append(summary(turns) | {"reloads": len(changes.seconds), "lost": figures["lost"]})
+                reloads += reloading.seconds
+                rows[kind].append(summary(turns) | {"reloads": len(reloading.seconds), "lost": figures["lost"]})
                 print(f"round {round_ + 1} {kind:10} {rows[kind][-1]}", flush=True)
     finally:
         process.stop()
@@ -116,31 +118,12 @@ def summary(turns):
     return {"turns": len(own), "p50": own[len(own) // 2], "p99.9": own[len(own) * 999 // 1000], "longest": own[-1], "with_others": max(all_ for _, all_ in turns)}
 
 
-class Changes:
-    """One file of many changed and reloaded after the other."""
+def changes(put):
+    """Puts one zone of many another address each time."""
+    serials = itertools.count(int(time.time()))
 
-    def __init__(self, put, tell, wanted):
-        self.put, self.tell, self.wanted, self.seconds, self.over = put, tell, wanted, [], threading.Event()
-        self.thread = threading.Thread(target=self.change)
+    def change():
+        serial = next(serials)
+        put(ZONES // 2, serial, NEW_ADDRESS if serial % 2 else FIRST_ADDRESS)
 
-    def __enter__(self):
-        if self.wanted:
-            self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        if self.wanted:
-            self.thread.join()
-
-    def change(self):
-        serial = int(time.time())
-        while not self.over.is_set():
-            serial += 1
-            self.put(ZONES // 2, serial, NEW_ADDRESS if serial % 2 else FIRST_ADDRESS)
-            begin = time.monotonic()
-            done = subprocess.run(self.tell, capture_output=True)
-            if done.returncode:
-                print("meridian reload:", done.stderr.decode().strip(), flush=True)
-                return
-            self.seconds.append(time.monotonic() - begin)
+    return change

@@ -7,14 +7,12 @@ import collections
 import os
 import random
 import shutil
-import subprocess
-import threading
-import time
 
 from .client import WORKS, measure
 from .load import ready
 from .paths import CITY, RUN, WORLD, Trouble
 from .process import SERVER_CPU
+from .reloads import Reloads
 from .results import median, number, present, table
 from .start import ALL_CPUS
 
@@ -48,7 +46,8 @@ def run(servers, options):
                 server = by_name[name.split(",")[0]]
                 if server.name == "meridian":
                     server.pin_worker(ALL_CPUS if name == RELOADED_BESIDE else {SERVER_CPU})
-                with Reloads(server, name in (RELOADED, RELOADED_BESIDE)) as reloading:
+                reload = [server.meridian, "reload", "--control", server.folder / "meridian.sock"]
+                with Reloads(touch_everything, reload, name in (RELOADED, RELOADED_BESIDE)) as reloading:
                     row = measure(server, work, options.secs, round_ + 1, rate=rate, **how)
                 reloads[name] += reloading.seconds
                 found[name].append(row)
@@ -71,30 +70,7 @@ def lines(work, rate, found, reloads):
                f"{len(reloads[name])} of {number(median(reloads[name]), 2)} s" if reloads[name] else "-"]
 
 
-class Reloads:
-    """`meridian reload` again and again, each time with its zones, sites, services and geo database touched."""
-
-    def __init__(self, server, wanted):
-        self.server, self.wanted, self.seconds, self.over = server, wanted, [], threading.Event()
-        self.thread = threading.Thread(target=self.reload)
-
-    def __enter__(self):
-        if self.wanted:
-            self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        if self.wanted:
-            self.thread.join()
-
-    def reload(self):
-        while not self.over.is_set():
-            for path in (OWN_CITY, *(WORLD / "meridian").iterdir()):
-                os.utime(path)
-            begin = time.monotonic()
-            done = subprocess.run([self.server.meridian, "reload", "--control", self.server.folder / "meridian.sock"], capture_output=True)
-            if done.returncode:
-                print("meridian reload:", done.stderr.decode().strip(), flush=True)
-                return
-            self.seconds.append(time.monotonic() - begin)
+def touch_everything():
+    """Zones, sites, services and geo database."""
+    for path in (OWN_CITY, *(WORLD / "meridian").iterdir()):
+        os.utime(path)
