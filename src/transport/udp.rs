@@ -24,6 +24,8 @@ use super::{Count, Counters, Responder, new_socket, proxy, restart_on_panic};
 
 /// What a crash of one thread can lose; larger batches gain nothing more.
 const BATCH: usize = 32;
+/// As many are read at first, and then twice as many as there were: who has little to do loses little.
+const FEWEST: usize = 4;
 /// Longer datagrams are cut by the kernel; no query is that long. No power of two: the beginnings of all queries of a batch would
 /// fall into the same few lines of the cache.
 const LONGEST_QUERY: usize = 4096 + 192;
@@ -133,6 +135,7 @@ fn serve_batches<P: Peer>(
     let mut receiving = new_headers::<P>(wildcard);
     let mut sending =
         Sending { plain: new_headers(None), from: new_headers(wildcard), fragments: Fragments::Never };
+    let mut most = FEWEST;
     while !stop.load(Ordering::Relaxed) {
         let mut arrivals: [Option<Arrival<P>>; BATCH] = [None; BATCH];
         let mut is_worn = false;
@@ -141,7 +144,7 @@ fn serve_batches<P: Peer>(
             let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = std::array::from_fn(|_| {
                 [IoSliceMut::new(queries.next().map(<[u8; LONGEST_QUERY]>::as_mut_slice).unwrap_or_default())]
             });
-            match recvmmsg(fd, &mut receiving, &mut slices, MsgFlags::MSG_WAITFORONE, None) {
+            match recvmmsg(fd, &mut receiving, &mut slices[..most], MsgFlags::MSG_WAITFORONE, None) {
                 Ok(messages) => {
                     let mut count = 0;
                     for message in messages {
@@ -164,6 +167,7 @@ fn serve_batches<P: Peer>(
                 }
             }
         };
+        most = (2 * count).clamp(FEWEST, BATCH);
         if is_worn {
             receiving = new_headers(wildcard);
         }
@@ -536,6 +540,38 @@ mod tests {
             }
         });
         assert_eq!(counters.get(Count::Panics), 1);
+    }
+
+    /// How many came with each batch; stops the server with the last.
+    struct Sizes<'a> {
+        batches: Vec<usize>,
+        left: usize,
+        stop: &'a AtomicBool,
+    }
+
+    impl Responder for Sizes<'_> {
+        fn refresh(&mut self) {
+            self.batches.push(0);
+        }
+
+        fn respond(&mut self, _message: &[u8], _client: IpAddr, _out: &mut [u8]) -> Option<usize> {
+            *self.batches.last_mut().expect("a batch begins") += 1;
+            self.left -= 1;
+            self.stop.store(self.left == 0, Ordering::Relaxed);
+            None
+        }
+    }
+
+    #[test]
+    fn batches_grow_as_long_as_they_are_full() {
+        let socket = bind("127.0.0.1:0".parse().expect("an address"), 1).expect("a port").remove(0);
+        let (client, stop) = (client(), AtomicBool::new(false));
+        for _ in 0..100 {
+            client.send_to(b"x", socket.local_addr().expect("it is bound")).expect("loopback has a route");
+        }
+        let mut sizes = Sizes { batches: Vec::new(), left: 100, stop: &stop };
+        serve(&socket, &[], &mut sizes, &Counters::default(), &stop);
+        assert_eq!(sizes.batches, [4, 8, 16, 32, 32, 8]);
     }
 
     #[test]
