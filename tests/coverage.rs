@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
+use std::sync::Arc;
 
+use meridian::catchment::census::Census;
 use meridian::coverage::summary::{by_site, moves, total};
-use meridian::coverage::{Addresses, Side, View, count};
+use meridian::coverage::{Addresses, Part, Side, View, count, count_in};
 use meridian::draw::{Colour, Picture, Shape, Size, png, svg};
 use meridian::geo::Databases;
 use meridian::health::board::{Board, Layout, Share};
@@ -62,6 +64,7 @@ struct World {
     snapshot: Snapshot,
     layout: Layout,
     databases: Databases,
+    census: Arc<Census>,
     reloader: Reloader,
 }
 
@@ -91,7 +94,8 @@ fn world_of(folder: &Path, sites: &str, networks: &[(&str, &str, f32, f32)]) -> 
     assert!(!reload.findings.has_errors(), "{}", reload.findings);
     let (snapshot, layout) = reload.snapshot.expect("a snapshot");
     let databases = reloader.take_databases().expect("its databases");
-    World { snapshot, layout, databases, reloader }
+    let census = reloader.take_census().expect("its census");
+    World { snapshot, layout, databases, census, reloader }
 }
 
 /// All well; a site down; another drained.
@@ -111,16 +115,59 @@ fn asked(world: &World, board: &Board, address: IpAddr) -> Given {
 
 #[test]
 fn the_counts_are_those_of_asking_for_every_address() {
-    counts_are_those_of_asking(SITES);
+    assert!(counts_are_those_of_asking(SITES).is_none(), "a census does not know who shares what");
 }
 
-/// Then they were counted while the tables were compiled.
+/// Then the census says the same.
 #[test]
 fn without_shares_too() {
-    counts_are_those_of_asking(&SITES.replace("    near: 600 km\n", ""));
+    let counted = counts_are_those_of_asking(&without_shares()).expect("a census tells all");
+    assert!(counted.len() >= 4, "{counted:?}");
 }
 
-fn counts_are_those_of_asking(sites: &str) {
+fn without_shares() -> String {
+    SITES.replace("    near: 600 km\n", "")
+}
+
+#[test]
+fn a_census_is_kept_with_the_tables() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let World { snapshot, layout, census, .. } = world_of(folder.path(), &without_shares(), NETWORKS);
+    let shares_of = |snapshot: &Snapshot, layout: Layout, census: &Census| {
+        let rtype = snapshot.service(0).find_type(Rtype::A).expect("a type");
+        let (view, board) = (View { snapshot, service: 0, rtype }, Board::new(layout));
+        by_given(&count_in(census, [Side { view, board: &board }]).expect("nobody shares"))
+    };
+    let wanted = shares_of(&snapshot, layout, &census);
+    let reloader = || {
+        let geodb = [folder.path().join("geodb")];
+        let mut reloader =
+            Reloader::new(&folder.path().join("zones"), &geodb, Some(&folder.path().join("run")));
+        reloader.keep_databases();
+        reloader
+    };
+    drop({
+        let mut first = reloader();
+        first.reload(false);
+        first
+    });
+    let mut second = reloader();
+    let (snapshot, layout) = second.reload(false).snapshot.expect("a snapshot");
+    assert!(second.take_databases().is_none(), "nobody opened them");
+    let census = second.take_census().expect("the census that was kept");
+    assert_eq!(shares_of(&snapshot, layout, &census), wanted);
+}
+
+fn by_given<const N: usize>(parts: &[Part<N>]) -> HashMap<[Given; N], Addresses> {
+    let mut counted = HashMap::new();
+    for part in parts {
+        *counted.entry(part.given).or_default() += part.addresses;
+    }
+    counted
+}
+
+/// What the census says of it, if it can tell.
+fn counts_are_those_of_asking(sites: &str) -> Option<HashMap<[Given; 3], Addresses>> {
     let folder = tempfile::tempdir().expect("a folder");
     let world = world_of(folder.path(), sites, NETWORKS);
     let boards = boards(&world);
@@ -148,12 +195,9 @@ fn counts_are_those_of_asking(sites: &str) {
             }
         }
     }
-    let parts = count(boards.each_ref().map(|board| Side { view, board }), &world.databases);
-    let mut counted: HashMap<[Given; 3], Addresses> = HashMap::new();
-    for part in &parts {
-        *counted.entry(part.given).or_default() += part.addresses;
-    }
-    assert_eq!(counted, wanted);
+    let sides = boards.each_ref().map(|board| Side { view, board });
+    let parts = count(sides, &world.databases);
+    assert_eq!(by_given(&parts), wanted);
     // Every kind of answer is there: shared by weight, by a rule, denied.
     assert!(wanted.len() >= 4, "{wanted:?}");
     assert_eq!(total(&parts).v4, 1024 + 512 + 256 + 128 + 256);
@@ -162,6 +206,10 @@ fn counts_are_those_of_asking(sites: &str) {
     let groups = by_site(service, &parts);
     let sum: u64 = groups.iter().map(|group| group.addresses.v4).sum();
     assert_eq!(sum, total(&parts).v4);
+
+    let of_census = count_in(&world.census, sides).map(|parts| by_given(&parts));
+    assert!(of_census.is_none() || of_census.as_ref() == Some(&wanted), "{of_census:?}");
+    of_census
 }
 
 #[test]
@@ -229,7 +277,7 @@ services:
         ("5.6.0.0/16", "JP", 35.7, 139.7),
     ];
     let folder = tempfile::tempdir().expect("a folder");
-    let World { snapshot, layout, databases, reloader } = world_of(folder.path(), SITES, NETWORKS);
+    let World { snapshot, layout, databases, reloader, .. } = world_of(folder.path(), SITES, NETWORKS);
     let rtype = snapshot.service(0).find_type(Rtype::A).expect("a type");
     let view = View { snapshot: &snapshot, service: 0, rtype };
     let loads = |board: &Board| -> Vec<f64> {

@@ -13,7 +13,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use ipnetwork::IpNetwork;
 
-use super::census::{Addresses, Census};
+use super::census::{Addresses, Counts};
 use super::demand::{Demand, Family, Tally};
 use super::ranking::{Interner, Order, Ranker, Rankings};
 use super::table::{Boundaries, CELL, Cell, Ranges};
@@ -38,10 +38,10 @@ pub struct Survey {
     numbers: Numbers,
     demand: Demand,
     /// Each thread's.
-    census: Vec<Census<u32>>,
+    counts: Vec<Counts<u32>>,
 }
 
-/// Walks the databases on all cores. `counts` takes a census along, for whoever keeps the databases.
+/// Walks the databases on all cores. `counts`: for a [`Census`](super::census::Census), too.
 #[must_use]
 pub fn survey(services: &[Arc<Service>], geography: &dyn Geography, counts: bool) -> Survey {
     let overlays = Overlays::new(services);
@@ -51,13 +51,14 @@ pub fn survey(services: &[Arc<Service>], geography: &dyn Geography, counts: bool
     geography.begin();
     let is_nobody = |records: Records| records == Records::default() && !geography.knows_nothing();
     let allocated = allocated_v6();
-    let thread = || Thread { walker: geography.walker(), cache: Cache::default(), census: Census::default() };
+    let thread =
+        || Thread { walker: geography.walker(), cache: Cache::default(), counted: Counts::default() };
     let walk_v4 = |shard: usize, thread: &mut Thread<'_>| {
         let first = (shard as u32) << 24;
         let mut ranges = V4Ranges::default();
         let mut cut = Cut::new(&overlays.v4, u128::from(first), u128::from(first | 0x00ff_ffff));
         let mut tally = tally(Family::V4);
-        let Thread { walker, cache, census } = thread;
+        let Thread { walker, cache, counted } = thread;
         let mut push = |start: u128, last, records, overlay| {
             let class = classes.class(cache, records, overlay, &overlays);
             ranges.push(start as u32, class);
@@ -65,7 +66,7 @@ pub fn survey(services: &[Arc<Service>], geography: &dyn Geography, counts: bool
                 tally.add(class, records, start, last);
                 if counts && !is_nobody(records) {
                     let v4 = (last - start + 1) as u64;
-                    census.add(records.place, class, Addresses { v4, v6: 0 });
+                    counted.add(records.place, class, Addresses { v4, v6: 0 });
                 }
             }
         };
@@ -79,10 +80,13 @@ pub fn survey(services: &[Arc<Service>], geography: &dyn Geography, counts: bool
     };
     let walk_v6 = |shard: usize, thread: &mut Thread<'_>| {
         let (first, last, is_walked) = v6_shard(shard);
+        // Of most shards one or none.
+        let is_here = |&&run: &&(u128, u128)| overlap((first, last), run) > 0;
+        let allocated: Vec<(u128, u128)> = allocated.iter().filter(is_here).copied().collect();
         let mut ranges = V6Ranges::default();
         let mut cut = Cut::new(&overlays.v6, first, last);
         let mut tally = tally(Family::V6);
-        let Thread { walker, cache, census } = thread;
+        let Thread { walker, cache, counted } = thread;
         let mut push = |start, last, records, overlay| {
             let class = classes.class(cache, records, overlay, &overlays);
             ranges.push(start, class);
@@ -91,7 +95,7 @@ pub fn survey(services: &[Arc<Service>], geography: &dyn Geography, counts: bool
                 if counts && !is_nobody(records) {
                     let v6 = allocated.iter().map(|&run| overlap((start, last), run)).sum();
                     if v6 > 0 {
-                        census.add(records.place, class, Addresses { v4: 0, v6 });
+                        counted.add(records.place, class, Addresses { v4: 0, v6 });
                     }
                 }
             }
@@ -110,8 +114,8 @@ pub fn survey(services: &[Arc<Service>], geography: &dyn Geography, counts: bool
         None => Shard::V4(walk_v4(shard, thread)),
         Some(shard) => Shard::V6(walk_v6(shard, thread)),
     };
-    let (shards, census) = parallel::map_and_gather(V4_SHARDS + V6_SHARDS, thread, walk, |thread| {
-        counts.then_some(thread.census)
+    let (shards, counted) = parallel::map_and_gather(V4_SHARDS + V6_SHARDS, thread, walk, |thread| {
+        counts.then_some(thread.counted)
     });
     let (mut v4, mut v6) = (Vec::with_capacity(V4_SHARDS), Vec::with_capacity(V6_SHARDS));
     for shard in shards {
@@ -121,7 +125,7 @@ pub fn survey(services: &[Arc<Service>], geography: &dyn Geography, counts: bool
         }
     }
     let demand = demand.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Survey { v4, v6, numbers: classes.into_table(), demand, census: census.into_iter().flatten().collect() }
+    Survey { v4, v6, numbers: classes.into_table(), demand, counts: counted.into_iter().flatten().collect() }
 }
 
 /// How many addresses two runs, from first to last, have in common.
@@ -158,7 +162,7 @@ fn v6_shard(shard: usize) -> (u128, u128, bool) {
 struct Thread<'g> {
     walker: Box<dyn Walker + 'g>,
     cache: Cache,
-    census: Census<u32>,
+    counted: Counts<u32>,
 }
 
 /// What lies over the databases: special-purpose blocks and the subnets of rules.
@@ -635,12 +639,16 @@ impl V6Ranges {
 }
 
 impl Survey {
+    /// What a [`Census`] is made of, where it was counted: once.
+    pub(crate) fn take_counts(&mut self) -> Vec<Counts<u32>> {
+        std::mem::take(&mut self.counts)
+    }
+
     /// Puts the tables together. The services are those of the survey.
     #[must_use]
     pub fn assemble(self, services: &[Arc<Service>]) -> Catchments {
-        let Survey { v4, v6, numbers, demand, census } = self;
-        let assembled = assemble(services, &V4Ranges::join(v4), V6Ranges::join(v6), numbers, &demand);
-        Catchments { census, ..assembled }
+        let Survey { v4, v6, numbers, demand, counts: _ } = self;
+        assemble(services, &V4Ranges::join(v4), V6Ranges::join(v6), numbers, &demand)
     }
 }
 
@@ -689,6 +697,5 @@ fn assemble(
         v6: Ranges::new(&v6.starts, &v6.classes),
         cells,
         services,
-        census: Vec::new(),
     }
 }

@@ -21,7 +21,6 @@ pub mod table;
 
 use serde::{Deserialize, Serialize};
 
-use census::{Addresses, Census};
 use demand::Clients;
 use ranking::Rankings;
 use table::{Bits, Boundaries, CELL, Cell, Ranges};
@@ -67,9 +66,6 @@ pub struct Catchments {
     v6: Ranges<u64>,
     cells: Vec<Cell>,
     services: Vec<ServiceCatchments>,
-    /// Of every class, by place: only where the databases are kept whose numbers of places these are.
-    #[serde(skip)]
-    census: Vec<Census<u32>>,
 }
 
 /// What one service makes of the classes.
@@ -126,18 +122,6 @@ impl Catchments {
         self.services[usize::from(service)].rankings.get(id)
     }
 
-    /// How many addresses are at which place, by its number in the databases that were walked, and have which ranking of a service. None
-    /// where they were not counted.
-    pub fn census(
-        &self,
-        service: ServiceIndex,
-    ) -> Option<impl Iterator<Item = (u32, RankingId, Addresses)> + '_> {
-        let ranking_of = &self.services[usize::from(service)].ranking_of;
-        let counted = self.census.iter().flat_map(Census::iter);
-        let by_ranking = counted.map(|(place, class, count)| (place, ranking_of[class as usize], count));
-        (!self.census.is_empty()).then_some(by_ranking)
-    }
-
     /// How many steps of distance farther than the first each of a ranking's first sites is; none where the service does not
     /// spill.
     #[inline]
@@ -149,6 +133,11 @@ impl Catchments {
     /// Who the clients of a service that spills are; nobody of others.
     pub fn clients(&self, service: ServiceIndex) -> impl Iterator<Item = &Clients> {
         self.services[usize::from(service)].clients.iter()
+    }
+
+    /// The ranking that a class of clients has in a service.
+    fn ranking_of(&self, service: ServiceIndex, class: u32) -> RankingId {
+        self.services[usize::from(service)].ranking_of[class as usize]
     }
 
     /// Whether there is an address for which a rule of a service speaks.

@@ -1,5 +1,5 @@
 //! Compiled tables in a file, so that a start need not walk the geo databases: with those of all cities that takes longer than
-//! everything else together.
+//! everything else together. Behind them the census that was taken along, for those who count.
 //!
 //! The tables belong to what they were made of: the databases by path and stamp, all that the order of sites depends on, and
 //! the program that made them. Whatever does not fit is as good as no file. Stamps can deceive, on a file system that is restored or
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
 use super::Catchments;
+use super::census::Census;
 use crate::geo::read::About;
 use crate::replace::replace;
 use crate::site::Service;
@@ -48,12 +49,17 @@ pub struct Inputs {
 /// What is kept.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Stored {
-    inputs: Inputs,
-    digests: Vec<u64>,
+    /// What they were made of.
+    pub inputs: Inputs,
+    /// Of the databases' octets.
+    pub digests: Vec<u64>,
     /// What the databases said of themselves.
     pub about: Vec<About>,
     /// The tables.
     pub catchments: Arc<Catchments>,
+    /// Who is where, for whoever asked for it.
+    #[serde(skip)]
+    pub census: Option<Arc<Census>>,
 }
 
 impl Inputs {
@@ -105,9 +111,15 @@ impl Store {
         self.is_distrusted = true;
     }
 
+    /// Whether anything will be kept.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.path.is_some() && !self.is_read_only
+    }
+
     /// The tables of these inputs, if they are at hand.
     #[must_use]
-    pub fn read(&self, inputs: &Inputs) -> Option<Stored> {
+    pub fn read(&self, inputs: &Inputs, with_census: bool) -> Option<Stored> {
         let path = self.path.as_deref().filter(|_| !self.is_distrusted && inputs.tell_apart())?;
         self.wait();
         let octets = fs::read(path).ok()?;
@@ -116,21 +128,25 @@ impl Store {
             warn!("{} is damaged; the tables are compiled anew", path.display());
             return None;
         }
-        let stored: Stored = postcard::from_bytes(body).ok()?;
+        let (mut stored, rest): (Stored, &[u8]) = postcard::take_from_bytes(body).ok()?;
+        if with_census {
+            stored.census = Some(Arc::new(Census::of(rest)));
+        }
         (stored.inputs == *inputs).then_some(stored)
     }
 
-    /// Keeps tables for the next start, on a thread of its own; `digests` are of the databases' octets.
-    pub fn write(&self, inputs: Inputs, digests: Vec<u64>, about: &[About], catchments: &Arc<Catchments>) {
-        let Some(path) = self.path.clone().filter(|_| inputs.tell_apart() && !self.is_read_only) else {
+    /// Keeps tables for the next start, on a thread of its own, which takes the time that a census needs, too.
+    pub(crate) fn write(&self, mut stored: Stored, census: impl FnOnce() -> Arc<Census> + Send + 'static) {
+        let Some(path) = self.path.clone().filter(|_| self.keeps() && stored.inputs.tell_apart()) else {
             return;
         };
-        let (about, catchments) = (about.to_vec(), Arc::clone(catchments));
-        let stored = Stored { inputs, digests, about, catchments };
         self.wait();
-        let write = move || match write(&path, &stored) {
-            Ok(()) => debug!("tables are kept in {}", path.display()),
-            Err(error) => warn!("tables cannot be kept in {}: {error}", path.display()),
+        let write = move || {
+            stored.census = Some(census());
+            match write(&path, &stored) {
+                Ok(()) => debug!("tables are kept in {}", path.display()),
+                Err(error) => warn!("tables cannot be kept in {}: {error}", path.display()),
+            }
         };
         match thread::Builder::new().name("tables".to_owned()).spawn(write) {
             Ok(writer) => *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer),
@@ -154,7 +170,10 @@ impl Drop for Store {
 }
 
 fn write(path: &Path, stored: &Stored) -> io::Result<()> {
-    let body = postcard::to_stdvec(stored).map_err(io::Error::other)?;
+    let mut body = postcard::to_stdvec(stored).map_err(io::Error::other)?;
+    if let Some(census) = &stored.census {
+        body.extend(census.octets());
+    }
     replace(path, &[MAGIC, &digest_of(&*body)?.to_le_bytes(), &body].concat())
 }
 
@@ -207,7 +226,14 @@ mod tests {
         let database = folder.join("city.mmdb");
         fs::write(&database, "octets").unwrap();
         let store = Store::new(Some(folder));
-        store.write(inputs(&database), vec![digest_of(&b"octets"[..]).unwrap()], &[], &Arc::default());
+        let tables = Stored {
+            inputs: inputs(&database),
+            digests: vec![digest_of(&b"octets"[..]).unwrap()],
+            about: Vec::new(),
+            catchments: Arc::default(),
+            census: None,
+        };
+        store.write(tables, Arc::default);
         store.wait();
         (store, database)
     }
@@ -216,10 +242,11 @@ mod tests {
     fn tables_are_found_for_what_they_were_made_of_and_for_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let (store, database) = stored(folder.path());
-        assert!(store.read(&inputs(&database)).is_some());
+        assert!(store.read(&inputs(&database), false).is_some_and(|stored| stored.census.is_none()));
+        assert!(store.read(&inputs(&database), true).is_some_and(|stored| stored.census.is_some()));
         fs::write(&database, "others").unwrap();
-        assert!(store.read(&inputs(&database)).is_none());
-        assert!(store.read(&Inputs { preferences: 1, ..inputs(&database) }).is_none());
+        assert!(store.read(&inputs(&database), false).is_none());
+        assert!(store.read(&Inputs { preferences: 1, ..inputs(&database) }, false).is_none());
     }
 
     #[test]
@@ -232,17 +259,17 @@ mod tests {
             let mut damaged = good.clone();
             damaged[at] ^= 1;
             fs::write(&path, damaged).unwrap();
-            assert!(store.read(&inputs(&database)).is_none(), "octet {at}");
+            assert!(store.read(&inputs(&database), true).is_none(), "octet {at}");
         }
         fs::write(&path, &good[..good.len() - 1]).unwrap();
-        assert!(store.read(&inputs(&database)).is_none());
+        assert!(store.read(&inputs(&database), true).is_none());
     }
 
     #[test]
     fn databases_that_only_look_the_same_are_found_out() {
         let folder = tempfile::tempdir().unwrap();
         let (store, database) = stored(folder.path());
-        let unverified = Unverified::of(&store.read(&inputs(&database)).unwrap());
+        let unverified = Unverified::of(&store.read(&inputs(&database), false).unwrap());
         assert!(unverified.are_as_they_were());
         fs::write(&database, "others").unwrap();
         assert!(!unverified.are_as_they_were());

@@ -1,5 +1,6 @@
 //! What `map` and `simulate` share: the service that is asked about, boards, how figures are written.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,11 +10,13 @@ use serde_json::{Value, json};
 
 use super::Places;
 use crate::catchment::ServiceIndex;
+use crate::catchment::census::Census;
 use crate::coverage::summary::{Distances, Group, Shares};
-use crate::coverage::{Side, View};
+use crate::coverage::{Part, Side, View, count, count_in};
 use crate::draw::map::{Elsewhere, Mark};
 use crate::draw::{Picture, png, svg};
 use crate::finding::{Findings, Severity, did_you_mean};
+use crate::geo::read::About;
 use crate::geo::{Coordinates, Databases};
 use crate::health::board::{Board, Layout, Share};
 use crate::health::spill;
@@ -37,7 +40,11 @@ pub(super) fn wrong_usage(text: impl std::fmt::Display) -> Failure {
 pub(super) struct World {
     pub(super) snapshot: Snapshot,
     layout: Layout,
-    pub(super) databases: Databases,
+    paths: Vec<PathBuf>,
+    pub(super) about: Vec<About>,
+    census: Option<Arc<Census>>,
+    /// Where the census does not say all.
+    databases: OnceCell<Databases>,
     pub(super) service: Arc<Service>,
     pub(super) index: ServiceIndex,
     rtype: TypeIndex,
@@ -47,7 +54,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn open(places: &Places, service: &str, rtype: Option<&str>) -> Result<World, Failure> {
         let config = places.config().map_err(|code| (String::new(), code))?;
-        // Of a server that runs here the tables are at hand, and the databases need be walked only once.
+        // Of a server that runs here tables and census are at hand, and the databases need not be walked.
         let mut reloader = Reloader::to_compare(&config);
         reloader.keep_databases();
         let reload = reloader.reload(false);
@@ -77,16 +84,32 @@ impl World {
         let Some(rtype) = compiled.find_type(type_name) else {
             return Err(wrong_usage(format!("no site of \"{}\" has the type {type_name}", service.name)));
         };
-        let databases = reloader.take_databases().unwrap_or_else(|| {
-            let paths: Vec<PathBuf> = reloader.databases().iter().map(|(path, _)| path.clone()).collect();
-            Databases::open(&paths, &mut Findings::new())
-        });
-        Ok(World { snapshot, layout, databases, service, index, rtype, type_name })
+        Ok(World {
+            snapshot,
+            layout,
+            paths: reloader.databases().iter().map(|(path, _)| path.clone()).collect(),
+            about: reloader.about().to_vec(),
+            census: reloader.take_census(),
+            databases: reloader.take_databases().map_or_else(OnceCell::new, OnceCell::from),
+            service,
+            index,
+            rtype,
+            type_name,
+        })
     }
 
     pub(super) fn side<'a>(&'a self, board: &'a Board) -> Side<'a> {
         let view = View { snapshot: &self.snapshot, service: self.index, rtype: self.rtype };
         Side { view, board }
+    }
+
+    /// Who is given what.
+    pub(super) fn count<const N: usize>(&self, sides: [Side<'_>; N]) -> Vec<Part<N>> {
+        let counted = self.census.as_ref().and_then(|census| count_in(census, sides));
+        counted.unwrap_or_else(|| {
+            let open = || Databases::open(&self.paths, &mut Findings::new());
+            count(sides, self.databases.get_or_init(open))
+        })
     }
 
     /// What each site has room for, in parts of all that clients ask for, where the service spills.
@@ -120,8 +143,7 @@ impl World {
 
     /// What the figures are of, in the first lines of a table.
     pub(super) fn heading(&self) -> String {
-        let files: Vec<String> =
-            self.databases.about().iter().map(|about| about.path.display().to_string()).collect();
+        let files: Vec<String> = self.about.iter().map(|about| about.path.display().to_string()).collect();
         let databases = match files.as_slice() {
             [] => "none: by rules and the order of sites only".to_owned(),
             files => files.join(", "),

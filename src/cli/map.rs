@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::Places;
 use super::coverage::{Failure, Nearest, World, percent, quantile, shares_json, table, write_pictures};
-use crate::coverage::count;
 use crate::coverage::summary::{Grid, Group, by_site, total};
 use crate::draw::map::{Elsewhere, Map, draw};
 use crate::geo::read::About;
@@ -57,7 +56,7 @@ impl MapCommand {
     fn map(&self) -> Result<(), Failure> {
         let world = World::open(&self.places, &self.service, self.rtype.as_deref())?;
         let board = world.board(&self.down, &[])?;
-        let parts = count([world.side(&board)], &world.databases);
+        let parts = world.count([world.side(&board)]);
         let all = total(&parts);
         let groups = by_site(&world.service, &parts);
         let shares = |group: &Group| group.addresses.of(all);
@@ -77,7 +76,7 @@ impl MapCommand {
             let told = json!({
                 "service": world.service.name,
                 "type": world.type_name.to_string(),
-                "databases": world.databases.about().iter().map(|about| about.path.display().to_string()).collect::<Vec<_>>(),
+                "databases": world.about.iter().map(|about| about.path.display().to_string()).collect::<Vec<_>>(),
                 "down": self.down,
                 "ipv4_addresses": all.v4,
                 "sites": sites,
@@ -141,7 +140,7 @@ impl MapCommand {
 
 /// What stands below every legend.
 pub(super) fn notes_of(world: &World) -> Vec<String> {
-    if world.databases.is_empty() {
+    if world.about.is_empty() {
         return vec![
             "No geo database: by rules and the order of sites only, and nobody's place is known.".to_owned(),
         ];
@@ -151,7 +150,7 @@ pub(super) fn notes_of(world: &World) -> Vec<String> {
         let is_named = |text: &str| text.to_ascii_lowercase().contains("dbip");
         is_named(&about.kind) || is_named(&about.path.to_string_lossy())
     };
-    if world.databases.about().iter().any(is_of_dbip) {
+    if world.about.iter().any(is_of_dbip) {
         // As its licence asks.
         notes.push("IP Geolocation by DB-IP, https://db-ip.com".to_owned());
     }

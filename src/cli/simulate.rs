@@ -12,7 +12,7 @@ use super::coverage::{Failure, World, percent, quantile, shares_json, table, wri
 use super::map::notes_of;
 use super::replayed::trouble;
 use crate::coverage::summary::{Grid, Group, Move, by_site, moves, total};
-use crate::coverage::{Addresses, Part, count};
+use crate::coverage::{Addresses, Part};
 use crate::draw::map::{Map, draw};
 use crate::health::board::Board;
 use crate::nameserver::Given;
@@ -131,7 +131,7 @@ impl Simulate {
             None => None,
             Some(path) => Some(Answered::read(path, &world, [&before, &after])?),
         };
-        let parts = count(sides, &world.databases);
+        let parts = world.count(sides);
         let first: Vec<Part<1>> = parts
             .iter()
             .map(|part| Part {

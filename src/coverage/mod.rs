@@ -1,8 +1,8 @@
 //! Who gets which site, counted over the whole address space.
 //!
 //! The geo databases are walked once more, beside the compiled tables: each network is steered as a query from it
-//! would be, and its addresses count for its place and its site; not once more where they were counted by class while the
-//! tables were compiled, and nobody's share decides. Nothing is counted that a query cannot be: special-purpose
+//! would be, and its addresses count for its place and its site. Where a census was taken while the tables were compiled and
+//! nobody's share decides, they need not be walked again. Nothing is counted that a query cannot be: special-purpose
 //! addresses are left out, and those of which no database knows anything, which are nobody's. With no database at all every
 //! address counts. Of IPv6 only what the registries have.
 //!
@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use foldhash::fast::FixedState;
 
 pub use crate::catchment::census::Addresses;
-use crate::catchment::census::Census;
+use crate::catchment::census::{Census, Counts};
 use crate::catchment::{RankingId, ServiceIndex};
 use crate::geo::special::{allocated_v6, v4_runs, v6_runs};
 use crate::geo::{Coordinates, Country, Databases, Geography, Records, Walker};
@@ -90,9 +90,6 @@ impl View<'_> {
 /// Counts on all cores. Parts with the same place may come several times. The databases are those that the reloader kept, if it did.
 #[must_use]
 pub fn count<const N: usize>(sides: [Side<'_>; N], databases: &Databases) -> Vec<Part<N>> {
-    if let Some(counted) = from_census(sides) {
-        return parts(counted, databases);
-    }
     let geography = (!databases.is_empty()).then_some(databases as &dyn Geography);
     databases.begin();
     let v4_runs: Vec<(u128, u128)> =
@@ -130,25 +127,18 @@ pub fn count<const N: usize>(sides: [Side<'_>; N], databases: &Databases) -> Vec
         },
         |thread| thread.counter.counted,
     );
-    parts(counted.iter().flat_map(Census::iter), databases)
-}
-
-/// With the places that the numbers are of.
-fn parts<const N: usize>(
-    counted: impl IntoIterator<Item = (u32, [Given; N], Addresses)>,
-    databases: &Databases,
-) -> Vec<Part<N>> {
     let place_of = databases.places();
     let part = |(place, given, addresses)| {
         let (country, point) = place_of(place);
         Part { country, point, given, addresses }
     };
-    counted.into_iter().map(part).collect()
+    counted.iter().flat_map(Counts::iter).map(part).collect()
 }
 
-/// What was counted by class, by what each class is given. None where that was not done, or hangs on more than the class: where a share
-/// decides, each /24 or /56 is given its own.
-fn from_census<const N: usize>(sides: [Side<'_>; N]) -> Option<Vec<(u32, [Given; N], Addresses)>> {
+/// The same by a census of the tables of one snapshot. None where the sides are of several snapshots, or where a share decides, so that
+/// each /24 or /56 is given its own.
+#[must_use]
+pub fn count_in<const N: usize>(census: &Census, sides: [Side<'_>; N]) -> Option<Vec<Part<N>>> {
     let first = sides.first()?.view;
     let is_same = |side: &Side<'_>| {
         std::ptr::eq(side.view.snapshot, first.snapshot) && side.view.service == first.service
@@ -156,10 +146,11 @@ fn from_census<const N: usize>(sides: [Side<'_>; N]) -> Option<Vec<(u32, [Given;
     if !sides.iter().all(is_same) {
         return None;
     }
-    let by_ranking = first.snapshot.catchments().census(first.service)?;
     let mut known: HashMap<RankingId, [Given; N], FixedState> = HashMap::default();
-    let mut counted = Vec::new();
-    for (place, ranking, addresses) in by_ranking {
+    let mut parts = Vec::new();
+    for ((country, point), ranking, addresses) in
+        census.by_ranking(first.snapshot.catchments(), first.service)
+    {
         let given = match known.get(&ranking) {
             Some(given) => *given,
             None => {
@@ -168,9 +159,9 @@ fn from_census<const N: usize>(sides: [Side<'_>; N]) -> Option<Vec<(u32, [Given;
                 given
             }
         };
-        counted.push((place, given, addresses));
+        parts.push(Part { country, point, given, addresses });
     }
-    Some(counted)
+    Some(parts)
 }
 
 /// What everybody with a ranking is given; none where that hangs on their block.
@@ -247,12 +238,12 @@ struct Counter<'a, const N: usize> {
     runs: &'a [(u128, u128)],
     /// What holds up to an address, since that of the last network.
     known: Option<(u128, [Given; N])>,
-    counted: Census<[Given; N]>,
+    counted: Counts<[Given; N]>,
 }
 
 impl<'a, const N: usize> Counter<'a, N> {
     fn new(sides: [Side<'a>; N]) -> Counter<'a, N> {
-        Counter { sides, family: Family::V4, runs: &[], known: None, counted: Census::default() }
+        Counter { sides, family: Family::V4, runs: &[], known: None, counted: Counts::default() }
     }
 
     fn begin(&mut self, family: Family, runs: &'a [(u128, u128)]) {

@@ -9,6 +9,7 @@ pub mod special;
 mod tree;
 
 pub use country::{Continent, Country};
+pub(crate) use place::Whereabouts;
 pub use place::{Coordinates, Place};
 pub use read::Databases;
 

@@ -1,18 +1,23 @@
 //! What the geo databases say of an address.
 
+use serde::{Deserialize, Serialize};
+
 use crate::geo::{Continent, Country};
 
 /// An accuracy radius from here on is a country, not a city (meaning 6).
 const VAGUE_KM: f64 = 500.0;
 
 /// A point on the sphere, in degrees: latitude -90 to 90, longitude -180 to 180.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Coordinates {
     /// North positive.
     pub latitude: f64,
     /// East positive.
     pub longitude: f64,
 }
+
+/// Where an address is, as far as distances and countries are told.
+pub(crate) type Whereabouts = (Option<Country>, Option<Coordinates>);
 
 /// What the databases say of an address; each part may be unknown.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::Value;
 use super::tree::{Damaged, Network, Tree, Walk};
-use super::{Block, Coordinates, Country, Geography, Place, Records, Walker};
+use super::{Block, Coordinates, Country, Geography, Place, Records, Walker, Whereabouts};
 use crate::catchment::stored::digest_of;
 use crate::change::content::Digest;
 use crate::finding::Findings;
@@ -85,6 +85,11 @@ impl Kept {
             asn: kept.asn,
         })
     }
+}
+
+fn whereabouts(places: &[KeptPlace], number: u32) -> Whereabouts {
+    let place = number.checked_sub(1).and_then(|index| places.get(index as usize));
+    place.map_or((None, None), |place| (place.country, place.point))
 }
 
 /// What one file says of an address.
@@ -168,12 +173,15 @@ impl Databases {
     }
 
     /// Looks places up by their numbers, as far as networks were walked: what most of those need who look up all of them.
-    pub(crate) fn places(&self) -> impl Fn(u32) -> (Option<Country>, Option<Coordinates>) + '_ {
+    pub(crate) fn places(&self) -> impl Fn(u32) -> Whereabouts + '_ {
         let kept = self.lock();
-        move |number| {
-            let place = number.checked_sub(1).and_then(|index| kept.places.get(index as usize));
-            place.map_or((None, None), |place| (place.country, place.point))
-        }
+        move |number| whereabouts(&kept.places, number)
+    }
+
+    /// The same for who has no other use for them.
+    pub(crate) fn into_places(self) -> impl Fn(u32) -> Whereabouts {
+        let places = self.kept.into_inner().unwrap_or_else(PoisonError::into_inner).places;
+        move |number| whereabouts(&places, number)
     }
 
     /// Of the octets of each file, to tell whether one is still the same.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::expect;
 use super::zones::{ServedZone, Standing};
 use super::{Geography, KeepAll, Reloader, Served};
+use crate::catchment::census::Census;
 use crate::catchment::compile::survey;
-use crate::catchment::stored::{Inputs, Unverified};
+use crate::catchment::stored::{Inputs, Stored, Unverified};
 use crate::catchment::{Catchments, ServiceIndex};
 use crate::finding::{Findings, Source};
 use crate::geo::Databases;
@@ -36,6 +37,7 @@ struct Tables {
     about: Vec<About>,
     unverified: Option<Unverified>,
     databases: Option<Databases>,
+    census: Option<Arc<Census>>,
 }
 
 impl Reloader {
@@ -48,6 +50,7 @@ impl Reloader {
         let Next { root, shared_files, shared, mut zones, mut geography, geography_is_new, force } = next;
         let mut unverified = None;
         let mut databases = None;
+        let mut census = None;
         let mut about = self.served.as_ref().map(|served| served.about.clone()).unwrap_or_default();
         let mut known: Option<(Vec<Arc<Service>>, Arc<Catchments>)> = match &self.served {
             Some(served) if !geography_is_new => {
@@ -75,6 +78,7 @@ impl Reloader {
                     about = tables.about;
                     unverified = tables.unverified;
                     databases = tables.databases;
+                    census = tables.census;
                     tables.catchments
                 }
             };
@@ -112,6 +116,7 @@ impl Reloader {
                 failing,
                 unverified,
                 databases,
+                census,
                 is_suspect: false,
             };
             return Ok((served, snapshot, layout));
@@ -127,19 +132,20 @@ impl Reloader {
         findings: &mut Findings,
     ) -> Result<Tables, KeepAll> {
         let inputs = Inputs::new(&geography.files, services);
-        if let Some(stored) = self.store.read(&inputs) {
+        if let Some(stored) = self.store.read(&inputs, self.keeps_databases) {
             let unverified = Some(Unverified::of(&stored));
             return Ok(Tables {
                 catchments: stored.catchments,
                 about: stored.about,
                 unverified,
                 databases: None,
+                census: stored.census,
             });
         }
         let mut own = Findings::new();
         let paths: Vec<_> = geography.files.iter().map(|(path, _)| path.clone()).collect();
         let databases = Databases::open(&paths, &mut own);
-        let survey = survey(services, &databases, self.keeps_databases);
+        let mut survey = survey(services, &databases, self.keeps_databases || self.store.keeps());
         // Large files show their damage only when they are walked.
         for path in databases.damaged() {
             own.unreadable(&path, "damaged: its search tree leads nowhere, or has no end");
@@ -147,15 +153,28 @@ impl Reloader {
         let about = databases.about();
         // Tables of what is left of the databases would take the place of those of all.
         let digests = (own.is_empty() && geography.refused.is_empty()).then(|| databases.digests());
-        let databases = self.keeps_databases.then_some(databases);
+        let counts = survey.take_counts();
+        // Who is asked for it at once keeps the databases; for the next start there is time, and the databases are let go of first.
+        let (kept, to_store): (_, Box<dyn FnOnce() -> Arc<Census> + Send>) = match self.keeps_databases {
+            true => {
+                let census = Arc::new(Census::new(&counts, databases.places()));
+                (Some((databases, Arc::clone(&census))), Box::new(move || census))
+            }
+            false => {
+                let place_of = databases.into_places();
+                (None, Box::new(move || Arc::new(Census::new(&counts, place_of))))
+            }
+        };
         let mut refused = BTreeSet::new();
         self.hold_against_served(own, force, &mut refused, findings)?;
         geography.refused.extend(refused);
         let catchments = Arc::new(survey.assemble(services));
         if let Some(digests) = digests {
-            self.store.write(inputs, digests, &about, &catchments);
+            let (about, catchments) = (about.clone(), Arc::clone(&catchments));
+            self.store.write(Stored { inputs, digests, about, catchments, census: None }, to_store);
         }
-        Ok(Tables { catchments, about, unverified: None, databases })
+        let (databases, census) = kept.unzip();
+        Ok(Tables { catchments, about, unverified: None, databases, census })
     }
 
     /// Whether a zone went back to its last good version, so that all must be built once more.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::catchment::Catchments;
+use crate::catchment::census::Census;
 use crate::catchment::stored::{Store, Unverified};
 use crate::change::gates::Gates;
 use crate::config::Config;
@@ -119,6 +120,8 @@ struct Served {
     unverified: Option<Unverified>,
     /// Where they are kept, until somebody takes them.
     databases: Option<Databases>,
+    /// The same.
+    census: Option<Arc<Census>>,
     /// The geo databases say something else than the tables, though their stamps are the same.
     is_suspect: bool,
 }
@@ -286,7 +289,8 @@ impl Reloader {
         }
     }
 
-    /// From here on [`take_databases`](Reloader::take_databases) has what the tables were compiled from.
+    /// From here on [`take_databases`](Reloader::take_databases) has what the tables were compiled from, and
+    /// [`take_census`](Reloader::take_census) what was counted.
     pub fn keep_databases(&mut self) {
         self.keeps_databases = true;
     }
@@ -294,6 +298,11 @@ impl Reloader {
     /// The databases that the tables were compiled from, all of their records decoded: once.
     pub fn take_databases(&mut self) -> Option<Databases> {
         self.served.as_mut()?.databases.take()
+    }
+
+    /// Who is where, by the databases that the tables were compiled from: once.
+    pub fn take_census(&mut self) -> Option<Arc<Census>> {
+        self.served.as_mut()?.census.take()
     }
 
     /// The databases that were not looked into, because an earlier start had kept their tables: once.
