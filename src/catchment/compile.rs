@@ -375,7 +375,7 @@ impl<'s> Classes<'s> {
     fn new(services: &'s [Arc<Service>], geography: &'s dyn Geography) -> Classes<'s> {
         let numbers = Numbers {
             orders: services.iter().map(|_| Interner::default()).collect(),
-            classes: ClassTable { width: services.len(), ..ClassTable::default() },
+            classes: ClassTable::new(services),
             rule_matches: services.iter().map(|service| vec![false; service.rules.len()]).collect(),
         };
         Classes {
@@ -470,47 +470,72 @@ pub fn rank(
 
 impl Numbers {
     fn number(&mut self, ranked: Vec<(Order, Option<usize>)>) -> u32 {
-        let mut rankings = Vec::with_capacity(ranked.len());
+        let mut class = vec![0; self.classes.width];
         for (service, (order, rule)) in ranked.into_iter().enumerate() {
             if let Some(rule) = rule {
                 self.rule_matches[service][rule] = true;
             }
-            rankings.push(self.orders[service].number(order));
+            class[service] = self.orders[service].number(order);
+            if let Some(column) = self.classes.rules[service] {
+                class[column] = rule.map_or(0, |rule| rule as u32 + 1);
+            }
         }
-        self.classes.number(&rankings)
+        self.classes.number(&class)
     }
 }
 
-/// The rankings of each class, by service. In one piece: there may be as many classes as there are cities.
+/// What each class is in each service. In one piece: there may be as many classes as there are cities.
 #[derive(Default)]
 struct ClassTable {
+    /// Columns: the ranking of each service, then the rule, from 1, of each that has rules.
     width: usize,
+    /// By service: the column of its rules.
+    rules: Vec<Option<usize>>,
     count: usize,
-    /// By class, then service.
-    rankings: Vec<u32>,
+    /// By class, then column.
+    cells: Vec<u32>,
     numbers: HashTable<u32>,
 }
 
 impl ClassTable {
-    fn number(&mut self, rankings: &[u32]) -> u32 {
+    fn new(services: &[Arc<Service>]) -> ClassTable {
+        let mut width = services.len();
+        let column = |service: &Arc<Service>| {
+            width += usize::from(!service.rules.is_empty());
+            (!service.rules.is_empty()).then(|| width - 1)
+        };
+        let rules = services.iter().map(column).collect();
+        ClassTable { width, rules, ..ClassTable::default() }
+    }
+
+    fn number(&mut self, class: &[u32]) -> u32 {
         const HASH: FixedState = FixedState::with_seed(1);
-        let ClassTable { width, count, rankings: all, numbers } = self;
+        let ClassTable { width, count, cells: all, numbers, .. } = self;
         let of = |all: &Vec<u32>, class: u32| HASH.hash_one(&all[class as usize * *width..][..*width]);
-        let is_same = |class: &u32| all[*class as usize * *width..][..*width] == *rankings;
-        let hash = HASH.hash_one(rankings);
-        if let Some(class) = numbers.find(hash, is_same) {
-            return *class;
+        let is_same = |known: &u32| all[*known as usize * *width..][..*width] == *class;
+        let hash = HASH.hash_one(class);
+        if let Some(known) = numbers.find(hash, is_same) {
+            return *known;
         }
-        let class = *count as u32;
+        let number = *count as u32;
         *count += 1;
-        all.extend_from_slice(rankings);
-        numbers.insert_unique(hash, class, |class| of(all, *class));
-        class
+        all.extend_from_slice(class);
+        numbers.insert_unique(hash, number, |class| of(all, *class));
+        number
     }
 
     /// By class, for one service.
-    fn of_service(&self, service: usize) -> Vec<RankingId> {
-        (0..self.count).map(|class| RankingId(self.rankings[class * self.width + service])).collect()
+    fn rankings(&self, service: usize) -> Vec<RankingId> {
+        self.column(service).map(RankingId).collect()
+    }
+
+    /// By class, from 1; 0 where none speaks. Empty where the service has none.
+    fn rules(&self, service: usize) -> Vec<u32> {
+        self.rules[service].map_or_else(Vec::new, |column| self.column(column).collect())
+    }
+
+    fn column(&self, column: usize) -> impl Iterator<Item = u32> {
+        (0..self.count).map(move |class| self.cells[class * self.width + column])
     }
 }
 
@@ -663,7 +688,8 @@ fn assemble(
     let cells = v6.cells;
     let of_service = |index: usize, service: &Service, orders: Interner<Order>, rule_matches: Vec<bool>| {
         let mut of_service = ServiceCatchments {
-            ranking_of: classes.of_service(index),
+            ranking_of: classes.rankings(index),
+            rule_of: classes.rules(index),
             rankings: Rankings::new(service, &orders.into_list()),
             v4_changes: Boundaries::default(),
             v6_changes: Boundaries::default(),

@@ -10,7 +10,7 @@
 //! *Not done:* one table a service. Twenty services over one city database would be twenty times the memory and
 //! as many walks of it.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub mod census;
 pub mod compile;
@@ -73,6 +73,9 @@ pub struct Catchments {
 struct ServiceCatchments {
     /// By class.
     ranking_of: Vec<RankingId>,
+    /// By class: which rule speaks, from 1, or 0; empty where there is none. For who tells of a query: another rule with the same
+    /// ranking makes no range, and no scope shorter.
+    rule_of: Vec<u32>,
     rankings: Rankings,
     v4_changes: Boundaries,
     v6_changes: Boundaries,
@@ -140,6 +143,26 @@ impl Catchments {
         self.services[usize::from(service)].ranking_of[class as usize]
     }
 
+    /// Which rule of a service speaks for an address, in which no other is embedded.
+    #[must_use]
+    pub fn rule(&self, service: ServiceIndex, address: IpAddr) -> Option<usize> {
+        let class = match address {
+            IpAddr::V4(address) => self.v4.find(u32::from(address)).1,
+            IpAddr::V6(address) => {
+                let class = self.v6.find((u128::from(address) >> 64) as u64).1;
+                match class & CELL {
+                    0 => class,
+                    _ => {
+                        let cell = &self.cells[(class & !CELL) as usize];
+                        cell.parts[cell.part_at(u128::from(address) as u64)].1
+                    }
+                }
+            }
+        };
+        let rule = self.services[usize::from(service)].rule_of.get(class as usize)?;
+        rule.checked_sub(1).map(|rule| rule as usize)
+    }
+
     /// Whether there is an address for which a rule of a service speaks.
     #[must_use]
     pub fn rule_matches(&self, service: ServiceIndex, rule: usize) -> bool {
@@ -181,7 +204,7 @@ impl ServiceCatchments {
     #[cold]
     fn look_up_in(&self, cell: &Cell, lower: u64) -> Catch {
         let ranking = |part: usize| self.ranking_of[cell.parts[part].1 as usize];
-        let part = cell.parts.partition_point(|(start, _)| *start <= lower).saturating_sub(1);
+        let part = cell.part_at(lower);
         let mut first = part;
         while first > 0 && ranking(first - 1) == ranking(part) {
             first -= 1;
@@ -196,6 +219,7 @@ impl ServiceCatchments {
 
     fn size(&self) -> usize {
         self.ranking_of.len() * size_of::<RankingId>()
+            + self.rule_of.len() * size_of::<u32>()
             + self.rankings.size()
             + self.v4_changes.size()
             + self.v6_changes.size()

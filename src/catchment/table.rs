@@ -205,6 +205,14 @@ pub struct Cell {
     pub parts: Vec<(u64, u32)>,
 }
 
+impl Cell {
+    /// Which part a lower half lies in.
+    #[must_use]
+    pub fn part_at(&self, lower: u64) -> usize {
+        self.parts.partition_point(|(start, _)| *start <= lower).saturating_sub(1)
+    }
+}
+
 /// In a class, says that the rest is the number of a [`Cell`].
 pub const CELL: u32 = 1 << 31;
 

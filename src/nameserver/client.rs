@@ -70,6 +70,21 @@ impl Client {
         Client { source, subnet }
     }
 
+    /// Which rule of a service spoke, for who tells of the query: `locate` does not look.
+    #[must_use]
+    pub fn rule(&self, catchments: &Catchments, service: ServiceIndex, uses_subnet: bool) -> Option<usize> {
+        let speaks = |subnet: &Located| {
+            let (catch, _) = subnet.look_up(catchments, service);
+            !catchments.ranking(service, catch.ranking).special
+        };
+        let subnet = self.subnet.filter(|subnet| uses_subnet && speaks(subnet));
+        let address = match subnet.unwrap_or(self.source) {
+            Located::V4 { address, .. } => address.into(),
+            Located::V6(address) => address.into(),
+        };
+        catchments.rule(service, address)
+    }
+
     /// One look-up, or two where the client subnet is of an address that nobody can be located by (meaning 3):
     /// then the source address decides, everywhere in the block around the subnet that is like it.
     #[inline]

@@ -462,7 +462,8 @@ fn what_is_asked_and_answered_is_written_down() {
     home.replace(
         "zones/sites.yaml",
         "web: { sites",
-        "web: { rules: [{ subnet: 9.9.9.0/24, deny: true }], sites",
+        // The second says what holds around it, too: it is told, and makes no scope shorter.
+        "web: { rules: [{ subnet: 9.9.9.0/24, deny: true }, { subnet: 1.1.1.64/26, sites: [syd] }], sites",
     );
     let server = Server::start(home);
     let ask = |name: &str, rtype: &str, subnet: &str| {
@@ -488,9 +489,9 @@ fn what_is_asked_and_answered_is_written_down() {
     // Each thread has a ring of its own, so only of one thread the order is known.
     let mut expected = vec![
         json!({ "transport": "udp", "subnet": "1.1.1.0/24", "qname": "WWW.example.com.", "qtype": "A",
-            "rcode": "NOERROR", "service": "web", "site": "syd", "scope": 24 }),
+            "rcode": "NOERROR", "service": "web", "site": "syd", "rule": 2, "scope": 24 }),
         json!({ "transport": "udp", "subnet": "9.9.9.0/24", "qname": "www.example.com.", "qtype": "A",
-            "rcode": "NOERROR", "service": "web", "no_site": "denied", "scope": 24 }),
+            "rcode": "NOERROR", "service": "web", "no_site": "denied", "rule": 1, "scope": 24 }),
         json!({ "transport": "udp", "subnet": "1.1.1.0/24", "qname": "www.example.com.", "qtype": "MX",
             "rcode": "NOERROR", "scope": 0 }),
         json!({ "transport": "tcp", "qname": r#"a\"\000\\b\.c.example.com."#, "qtype": "TYPE65280",

@@ -30,6 +30,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     no_site: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<u8>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
@@ -55,6 +57,7 @@ pub(super) fn write(line: &mut Vec<u8>, sample: &Sample, board: Option<&Board>) 
         service: place.map(|(of, _)| of.service.as_str()),
         site: place.filter(|(_, no_site)| no_site.is_none()).map(|(of, _)| of.site.as_str()),
         no_site: place.and_then(|(_, no_site)| no_site).map(NoSite::name),
+        rule: sample.rule,
         scope: sample.scope,
         truncated: sample.is_truncated,
         limited: sample.limited.map(|deed| match deed {
@@ -117,6 +120,7 @@ mod tests {
             qtype: Rtype(65_280),
             rcode: Some(Rcode::REFUSED),
             steered: None,
+            rule: None,
             scope: None,
             is_truncated: false,
             limited: Some(Deed::Nothing),

@@ -22,6 +22,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use crate::config::QueryLog;
 use crate::geo::special::embedded;
 use crate::health::board::Board;
+use crate::nameserver::client::Client;
 use crate::nameserver::edns::ClientSubnet;
 use crate::nameserver::limit::Deed;
 use crate::nameserver::query::{HEADER_LENGTH, Query};
@@ -59,6 +60,8 @@ struct Sample {
     /// None where nothing was sent.
     rcode: Option<Rcode>,
     steered: Option<Place>,
+    /// Of the service, from 1.
+    rule: Option<u32>,
     scope: Option<u8>,
     is_truncated: bool,
     limited: Option<Deed>,
@@ -147,6 +150,7 @@ impl Sample {
             qtype: Rtype(0),
             rcode: None,
             steered: outcome.steered().and_then(|steered| Place::of(steered, snapshot)),
+            rule: None,
             scope: None,
             is_truncated: false,
             limited: None,
@@ -160,7 +164,14 @@ impl Sample {
                 sample.qname_length = name.len() as u8;
                 sample.qtype = question.qtype;
             }
-            sample.subnet = query.edns.and_then(|edns| edns.client_subnet).as_ref().and_then(block_of_subnet);
+            let subnet = query.edns.and_then(|edns| edns.client_subnet);
+            sample.subnet = subnet.as_ref().and_then(block_of_subnet);
+            if let Some(Steered { service, .. }) = outcome.steered() {
+                let (client, uses_subnet) =
+                    (Client::new(request.client, subnet.as_ref()), snapshot.service(service).ecs);
+                let rule = client.rule(snapshot.catchments(), service, uses_subnet);
+                sample.rule = rule.map(|rule| rule as u32 + 1);
+            }
         }
         match outcome {
             Outcome::Dropped => {}
