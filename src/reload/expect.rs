@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::catchment::ServiceIndex;
 use crate::health::board::{Board, Layout, Share, Verdict};
 use crate::health::spill;
-use crate::nameserver::client::Position;
+use crate::nameserver::client::{Client, Position};
 use crate::nameserver::{Outcome, Request, Responded, Transport, Worker, respond};
 use crate::site::compile::SiteRecord;
 use crate::snapshot::Snapshot;
@@ -45,14 +45,14 @@ pub fn failure(expectation: &Expectation, snapshot: &Snapshot, layout: &Layout) 
         0 if message.answers().is_empty() => "NODATA".to_owned(),
         rcode => rcode_name(rcode),
     };
+    let why = responded.steered.map_or_else(String::new, |steered| {
+        format!(" ({})", why(snapshot, &board, steered.service, expectation.from.ip()))
+    });
     if let Some(wanted) = &wanted.site
         && got_site != Some(wanted)
     {
         let got = got_site.map_or_else(|| got_rcode.clone(), |site| format!("site {site}"));
-        let order = responded.steered.map_or_else(String::new, |steered| {
-            format!(" (in order: {})", order_of(snapshot, &board, steered.service, expectation.from.ip()))
-        });
-        return Some(format!("{name}: site {wanted} is expected, {got} answers{order}"));
+        return Some(format!("{name}: site {wanted} is expected, {got} answers{why}"));
     }
     if let Some(wanted) = &wanted.data {
         let (mut wanted, mut got) = (wanted.clone(), got_data.clone());
@@ -60,26 +60,26 @@ pub fn failure(expectation: &Expectation, snapshot: &Snapshot, layout: &Layout) 
         got.sort();
         if wanted != got {
             let got = if got.is_empty() { got_rcode } else { got.join(", ") };
-            return Some(format!("{name}: {} is expected, {got} comes", wanted.join(", ")));
+            return Some(format!("{name}: {} is expected, {got} comes{why}", wanted.join(", ")));
         }
     }
     if let Some(wanted) = &wanted.rcode
         && *wanted != got_rcode
         && !(wanted == "NOERROR" && got_rcode == "NODATA")
     {
-        return Some(format!("{name}: {wanted} is expected, {got_rcode} comes"));
+        return Some(format!("{name}: {wanted} is expected, {got_rcode} comes{why}"));
     }
     if let Some(wanted) = wanted.scope
         && responded.scope != Some(wanted)
     {
         let got = responded.scope.map_or_else(|| "none".to_owned(), |scope| format!("/{scope}"));
-        return Some(format!("{name}: scope /{wanted} is expected, {got} comes"));
+        return Some(format!("{name}: scope /{wanted} is expected, {got} comes{why}"));
     }
     None
 }
 
-/// A client's sites, best first, and those that are not well.
-fn order_of(snapshot: &Snapshot, board: &Board, service: ServiceIndex, client: IpAddr) -> String {
+/// The rule that speaks for a client, if any, and its sites, best first, with those that are not well.
+fn why(snapshot: &Snapshot, board: &Board, service: ServiceIndex, client: IpAddr) -> String {
     let compiled = snapshot.service(service);
     let position = Position::of(client, snapshot.catchments(), service);
     let ranking = snapshot.catchments().ranking(service, position.ranking);
@@ -91,7 +91,12 @@ fn order_of(snapshot: &Snapshot, board: &Board, service: ServiceIndex, client: I
         let is_out = !addresses.is_empty() && addresses.iter().all(is_down);
         format!("{name}{}", if is_out { " down" } else { "" })
     });
-    told.collect::<Vec<_>>().join(", ")
+    let order = told.collect::<Vec<_>>().join(", ");
+    match Client::new(client, None).rule(snapshot.catchments(), service, false) {
+        Some(rule) if ranking.denied => format!("rule {} denies", rule + 1),
+        Some(rule) => format!("rule {}, in order: {order}", rule + 1),
+        None => format!("in order: {order}"),
+    }
 }
 
 /// Asks a snapshot, as a resolver at `source` would over TCP.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use foldhash::fast::FixedState;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::replace::replace;
 use crate::site::AllDown;
@@ -24,6 +24,8 @@ pub struct Serials {
     path: Option<PathBuf>,
     served: BTreeMap<String, Serial>,
     is_changed: bool,
+    /// That they cannot be kept.
+    is_told: bool,
     /// All are 0: for whoever compares zones, to whom the time is no difference.
     is_timeless: bool,
 }
@@ -92,8 +94,12 @@ impl Serials {
             |(name, serial): (&String, &Serial)| format!("{name} {} {:016x}\n", serial.number, serial.digest);
         let text: String = self.served.iter().map(line).collect();
         match replace(path, text.as_bytes()) {
-            Ok(()) => self.is_changed = false,
-            Err(error) => warn!("serials cannot be kept in {}: {error}", path.display()),
+            Ok(()) => (self.is_changed, self.is_told) = (false, false),
+            Err(error) if self.is_told => debug!("serials cannot be kept in {}: {error}", path.display()),
+            Err(error) => {
+                warn!("serials cannot be kept in {}: {error}", path.display());
+                self.is_told = true;
+            }
         }
     }
 }

@@ -165,18 +165,21 @@ fn a_rollback_loses_no_query() {
 }
 
 #[test]
-fn where_history_cannot_be_written_all_is_served_and_it_is_told_once() {
+fn where_nothing_can_be_kept_all_is_served_and_it_is_told_once() {
     let home = world::home();
     fs::create_dir(home.path("run")).expect("a folder is made");
     // Like a disk that is full, also for root.
     home.write("run/history", "no folder");
+    fs::create_dir(home.path("run/serials")).expect("a folder is made");
     let server = Server::start(home);
     for version in 2..5 {
         change(&server, version);
     }
     let server_log = server.process.lines();
-    let told = server_log.iter().filter(|line| line.contains("is not kept")).count();
-    assert_eq!(told, 1, "{server_log:#?}");
+    for what in ["is not kept", "serials cannot be kept"] {
+        let told = server_log.iter().filter(|line| line.contains(what)).count();
+        assert_eq!(told, 1, "{what}: {server_log:#?}");
+    }
     server.stop();
 }
 

@@ -1,6 +1,7 @@
 //! `dynamic:` -> a service: a pool is a site, and `fallback:` the order in which a rule has its sites.
 
 use super::{Written, ZoneReader};
+use crate::finding::At;
 use crate::geo::{Continent, Country};
 use crate::import::{Check, Conditions, Data, Rule, Service, Steered, leave_out};
 use crate::wire::{Name, Rtype};
@@ -66,13 +67,20 @@ impl ZoneReader<'_> {
         for (key, value) in entries.iter().flat_map(|mapping| mapping.entries) {
             let Some(mapping) = value.mapping("a pool", self.findings) else { continue };
             let fallback = mapping.get("fallback").and_then(Node::scalar).map(str::to_owned);
-            let mut pool =
-                Pool { name: key.scalar().unwrap_or_default().to_owned(), fallback, data: Vec::new() };
+            let name = key.scalar().unwrap_or_default().to_owned();
+            let mut pool = Pool { at: key.at.clone(), name, fallback, data: Vec::new() };
             let mut weights = Vec::new();
             for item in mapping.get("values").map_or(&[][..], Node::items) {
                 let Some(value) = item.mapping("a value", self.findings) else { continue };
                 match value.get("status").and_then(Node::scalar) {
-                    Some("down") => continue,
+                    Some("down") => {
+                        leave_out(
+                            self.findings,
+                            &item.at,
+                            "status: down: an address that is never answered; write it when it is up",
+                        );
+                        continue;
+                    }
                     Some("up") => {
                         leave_out(
                             self.findings,
@@ -148,10 +156,12 @@ impl ZoneReader<'_> {
         rules: &[WrittenRule],
         service: &mut Service,
     ) {
+        let mut used: Vec<&str> = Vec::new();
         for rule in rules {
             let mut sites = Vec::new();
             let mut next = Some(&rule.pool);
             while let Some(pool) = next.and_then(|name| pools.iter().find(|pool| pool.name == *name)) {
+                used.push(&pool.name);
                 let names =
                     [pool.name.clone(), format!("{}-{}", pool.name, owner.to_string().trim_end_matches('.'))];
                 if !pool.data.is_empty() {
@@ -178,6 +188,9 @@ impl ZoneReader<'_> {
                     service.add_rule(Rule { conditions: vec![kind], sites: sites.clone() });
                 });
             }
+        }
+        for pool in pools.iter().filter(|pool| !used.contains(&pool.name.as_str())) {
+            leave_out(self.findings, &pool.at, format!("the pool \"{}\": no rule comes to it", pool.name));
         }
     }
 
@@ -220,6 +233,7 @@ impl ZoneReader<'_> {
 }
 
 pub(super) struct Pool {
+    at: At,
     name: String,
     fallback: Option<String>,
     data: Data,
