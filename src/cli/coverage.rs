@@ -36,23 +36,29 @@ pub(super) fn wrong_usage(text: impl std::fmt::Display) -> Failure {
     (format!("{text}\n"), ExitCode::from(2))
 }
 
-/// A service, all that it is answered from, and what the tables were made of.
-pub(super) struct World {
+/// All that services are answered from, and what the tables were made of.
+pub(super) struct Ground {
     pub(super) snapshot: Snapshot,
     layout: Layout,
+    services: Vec<Arc<Service>>,
     paths: Vec<PathBuf>,
     pub(super) about: Vec<About>,
     census: Option<Arc<Census>>,
     /// Where the census does not say all.
     databases: OnceCell<Databases>,
+}
+
+/// One of the services, and what is asked for.
+pub(super) struct World<'g> {
+    pub(super) ground: &'g Ground,
     pub(super) service: Arc<Service>,
     pub(super) index: ServiceIndex,
     rtype: TypeIndex,
     pub(super) type_name: Rtype,
 }
 
-impl World {
-    pub(super) fn open(places: &Places, service: &str, rtype: Option<&str>) -> Result<World, Failure> {
+impl Ground {
+    pub(super) fn open(places: &Places) -> Result<Ground, Failure> {
         let config = places.config().map_err(|code| (String::new(), code))?;
         // Of a server that runs here tables and census are at hand, and the databases need not be walked.
         let mut reloader = Reloader::to_compare(&config);
@@ -63,14 +69,38 @@ impl World {
         };
         // What is wrong with the files may well be why.
         eprint!("{}", reload.findings.only(|finding| finding.severity == Severity::Error));
-        let services = reloader.services();
-        let Some(index) = services.iter().position(|known| known.name == service) else {
-            let hint = did_you_mean(service, services.iter().map(|known| known.name.as_str()));
+        Ok(Ground {
+            snapshot,
+            layout,
+            services: reloader.services().to_vec(),
+            paths: reloader.databases().iter().map(|(path, _)| path.clone()).collect(),
+            about: reloader.about().to_vec(),
+            census: reloader.take_census(),
+            databases: reloader.take_databases().map_or_else(OnceCell::new, OnceCell::from),
+        })
+    }
+
+    /// The services that have one of some sites.
+    pub(super) fn services_with(&self, sites: &[&String]) -> Result<Vec<Arc<Service>>, Failure> {
+        let all = || self.services.iter().flat_map(|service| &service.sites).map(|site| site.name.as_str());
+        if let Some(site) = sites.iter().find(|site| !all().any(|name| name == site.as_str())) {
+            return Err(wrong_usage(format!(
+                "no service has a site \"{site}\"{}",
+                did_you_mean(site, all())
+            )));
+        }
+        let has_one = |service: &&Arc<Service>| service.sites.iter().any(|site| sites.contains(&&site.name));
+        Ok(self.services.iter().filter(has_one).cloned().collect())
+    }
+
+    pub(super) fn world(&self, service: &str, rtype: Option<&str>) -> Result<World<'_>, Failure> {
+        let Some(index) = self.services.iter().position(|known| known.name == service) else {
+            let hint = did_you_mean(service, self.services.iter().map(|known| known.name.as_str()));
             return Err(wrong_usage(format!("unknown service \"{service}\"{hint}")));
         };
-        let service = Arc::clone(&services[index]);
+        let service = Arc::clone(&self.services[index]);
         let index = index as ServiceIndex;
-        let compiled = snapshot.service(index);
+        let compiled = self.snapshot.service(index);
         let type_name = match rtype {
             Some(word) => word.parse::<Rtype>().map_err(|_| {
                 wrong_usage(format!("unknown type \"{word}\"{}", did_you_mean(word, Rtype::mnemonics())))
@@ -84,51 +114,42 @@ impl World {
         let Some(rtype) = compiled.find_type(type_name) else {
             return Err(wrong_usage(format!("no site of \"{}\" has the type {type_name}", service.name)));
         };
-        Ok(World {
-            snapshot,
-            layout,
-            paths: reloader.databases().iter().map(|(path, _)| path.clone()).collect(),
-            about: reloader.about().to_vec(),
-            census: reloader.take_census(),
-            databases: reloader.take_databases().map_or_else(OnceCell::new, OnceCell::from),
-            service,
-            index,
-            rtype,
-            type_name,
-        })
+        Ok(World { ground: self, service, index, rtype, type_name })
     }
+}
 
+impl World<'_> {
     pub(super) fn side<'a>(&'a self, board: &'a Board) -> Side<'a> {
-        let view = View { snapshot: &self.snapshot, service: self.index, rtype: self.rtype };
+        let view = View { snapshot: &self.ground.snapshot, service: self.index, rtype: self.rtype };
         Side { view, board }
     }
 
     /// Who is given what.
     pub(super) fn count<const N: usize>(&self, sides: [Side<'_>; N]) -> Vec<Part<N>> {
-        let counted = self.census.as_ref().and_then(|census| count_in(census, sides));
+        let counted = self.ground.census.as_ref().and_then(|census| count_in(census, sides));
         counted.unwrap_or_else(|| {
-            let open = || Databases::open(&self.paths, &mut Findings::new());
-            count(sides, self.databases.get_or_init(open))
+            let open = || Databases::open(&self.ground.paths, &mut Findings::new());
+            count(sides, self.ground.databases.get_or_init(open))
         })
     }
 
     /// What each site has room for, in parts of all that clients ask for, where the service spills.
     pub(super) fn capacities(&self) -> Option<&[f64]> {
-        self.layout.services[usize::from(self.index)].market.as_ref().map(|market| market.capacities())
+        self.ground.layout.services[usize::from(self.index)].market.as_ref().map(|market| market.capacities())
     }
 
     /// Some sites down, some drained, the others as they are when all is well.
     pub(super) fn board(&self, down: &[String], drained: &[String]) -> Result<Board, Failure> {
-        let board = Board::new(self.layout.clone());
+        let board = Board::new(self.ground.layout.clone());
         let names = || self.service.sites.iter().map(|site| site.name.as_str());
         if let Some(site) = down.iter().chain(drained).find(|site| !names().any(|name| name == *site)) {
             let hint = did_you_mean(site, names());
             return Err(wrong_usage(format!("unknown site \"{site}\"{hint}")));
         }
         for site in down {
-            take_down(&self.snapshot, &board, site);
+            take_down(&self.ground.snapshot, &board, site);
         }
-        for site in self.snapshot.service(self.index).sites.iter() {
+        for site in self.ground.snapshot.service(self.index).sites.iter() {
             if drained.contains(&board.layout().shares[site.share as usize].site) {
                 board.set_share(site.share, Share::DRAINED);
             }
@@ -143,7 +164,8 @@ impl World {
 
     /// What the figures are of, in the first lines of a table.
     pub(super) fn heading(&self) -> String {
-        let files: Vec<String> = self.about.iter().map(|about| about.path.display().to_string()).collect();
+        let files: Vec<String> =
+            self.ground.about.iter().map(|about| about.path.display().to_string()).collect();
         let databases = match files.as_slice() {
             [] => "none: by rules and the order of sites only".to_owned(),
             files => files.join(", "),

@@ -7,7 +7,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Places;
-use super::coverage::{Failure, Nearest, World, percent, quantile, shares_json, table, write_pictures};
+use super::coverage::{
+    Failure, Ground, Nearest, World, percent, quantile, shares_json, table, write_pictures,
+};
 use crate::coverage::summary::{Grid, Group, by_site, total};
 use crate::draw::map::{Elsewhere, Map, draw};
 use crate::geo::read::About;
@@ -54,7 +56,8 @@ impl MapCommand {
     }
 
     fn map(&self) -> Result<(), Failure> {
-        let world = World::open(&self.places, &self.service, self.rtype.as_deref())?;
+        let ground = Ground::open(&self.places)?;
+        let world = ground.world(&self.service, self.rtype.as_deref())?;
         let board = world.board(&self.down, &[])?;
         let parts = world.count([world.side(&board)]);
         let all = total(&parts);
@@ -76,7 +79,7 @@ impl MapCommand {
             let told = json!({
                 "service": world.service.name,
                 "type": world.type_name.to_string(),
-                "databases": world.about.iter().map(|about| about.path.display().to_string()).collect::<Vec<_>>(),
+                "databases": world.ground.about.iter().map(|about| about.path.display().to_string()).collect::<Vec<_>>(),
                 "down": self.down,
                 "ipv4_addresses": all.v4,
                 "sites": sites,
@@ -131,7 +134,7 @@ impl MapCommand {
         write_pictures(picture, &title, self.svg.as_deref(), self.png.as_deref(), !self.json)
     }
 
-    fn title(&self, world: &World) -> String {
+    fn title(&self, world: &World<'_>) -> String {
         let down =
             if self.down.is_empty() { String::new() } else { format!(", {} down", self.down.join(" and ")) };
         format!("{}: the site that each place gets{down}", world.service.name)
@@ -139,8 +142,8 @@ impl MapCommand {
 }
 
 /// What stands below every legend.
-pub(super) fn notes_of(world: &World) -> Vec<String> {
-    if world.about.is_empty() {
+pub(super) fn notes_of(world: &World<'_>) -> Vec<String> {
+    if world.ground.about.is_empty() {
         return vec![
             "No geo database: by rules and the order of sites only, and nobody's place is known.".to_owned(),
         ];
@@ -150,7 +153,7 @@ pub(super) fn notes_of(world: &World) -> Vec<String> {
         let is_named = |text: &str| text.to_ascii_lowercase().contains("dbip");
         is_named(&about.kind) || is_named(&about.path.to_string_lossy())
     };
-    if world.about.iter().any(is_of_dbip) {
+    if world.ground.about.iter().any(is_of_dbip) {
         // As its licence asks.
         notes.push("IP Geolocation by DB-IP, https://db-ip.com".to_owned());
     }
@@ -158,7 +161,7 @@ pub(super) fn notes_of(world: &World) -> Vec<String> {
 }
 
 fn tell(
-    world: &World,
+    world: &World<'_>,
     groups: &[Group],
     shares: &dyn Fn(&Group) -> crate::coverage::summary::Shares,
 ) -> String {

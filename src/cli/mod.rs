@@ -74,7 +74,7 @@ enum Command {
 }
 
 /// Where things are; each wins over the file.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct Places {
     /// The configuration; ./meridian.yaml if there is one.
     #[arg(long, value_name = "FILE")]

@@ -8,7 +8,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Places;
-use super::coverage::{Failure, World, percent, quantile, shares_json, table, write_pictures, wrong_usage};
+use super::coverage::{
+    Failure, Ground, World, percent, quantile, shares_json, table, write_pictures, wrong_usage,
+};
 use super::map::notes_of;
 use super::replayed::trouble;
 use crate::coverage::summary::{Grid, Group, Move, by_site, moves, total};
@@ -22,11 +24,11 @@ use crate::replay::{self, Counts};
 /// Tell where the clients of sites would go that fail or are drained, how much farther that is, and who would be loaded how much.
 ///
 /// Guards (blast_radius, panic) are not played: the sites are taken out, whatever a guard would say.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: meridian simulate web --down syd --queries log/queries.log")]
 pub(super) struct Simulate {
-    /// The service's name.
-    service: String,
+    /// The service's name; every service that has one of the sites, if none is given.
+    service: Option<String>,
     /// A site to take as down; may be given several times.
     #[arg(long, value_name = "SITE", required_unless_present = "drain")]
     down: Vec<String>,
@@ -74,10 +76,10 @@ struct Answered {
 }
 
 impl Answered {
-    fn read(path: &Path, world: &World, boards: [&Board; 2]) -> Result<Answered, Failure> {
+    fn read(path: &Path, world: &World<'_>, boards: [&Board; 2]) -> Result<Answered, Failure> {
         let told = |error| wrong_usage(format!("{}: {error}", path.display()));
         let file = File::open(path).map_err(told)?;
-        let sides = boards.map(|board| Side { snapshot: &world.snapshot, board });
+        let sides = boards.map(|board| Side { snapshot: &world.ground.snapshot, board });
         let mut comparison = Comparison::default();
         let counts = replay::read(file, &mut |question| comparison.add(question, sides)).map_err(told)?;
         let given = comparison.moves_of([world.index; 2]);
@@ -124,12 +126,51 @@ impl Simulate {
     }
 
     fn simulate(&self) -> Result<(), Failure> {
-        let world = World::open(&self.places, &self.service, self.rtype.as_deref())?;
+        let ground = Ground::open(&self.places)?;
+        match &self.service {
+            Some(service) => self.in_one(&ground.world(service, self.rtype.as_deref())?),
+            None => self.in_all(&ground),
+        }
+    }
+
+    /// In each service that has one of the sites.
+    fn in_all(&self, ground: &Ground) -> Result<(), Failure> {
+        let services = ground.services_with(&self.down.iter().chain(&self.drain).collect::<Vec<_>>())?;
+        if services.len() > 1 && (self.svg.is_some() || self.png.is_some()) {
+            let names: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
+            return Err(wrong_usage(format!("a picture is of one service: name {}", names.join(" or "))));
+        }
+        let mut told = Vec::new();
+        for (number, service) in services.iter().enumerate() {
+            let its = |sites: &[String]| -> Vec<String> {
+                let has = |name: &&String| service.sites.iter().any(|site| site.name == **name);
+                sites.iter().filter(has).cloned().collect()
+            };
+            let one = Simulate { down: its(&self.down), drain: its(&self.drain), ..self.clone() };
+            let world = ground.world(&service.name, self.rtype.as_deref())?;
+            if services.len() == 1 && !self.json {
+                return one.in_one(&world);
+            }
+            let (outcome, _) = one.play(&world)?;
+            if self.json {
+                told.push(one.to_json(&world, &outcome));
+            } else {
+                let gap = if number > 0 { "\n" } else { "" };
+                super::print(&format!("{gap}{}", one.tell(&world, &outcome)));
+            }
+        }
+        if self.json {
+            super::print(&format!("{:#}\n", json!({ "services": told })));
+        }
+        Ok(())
+    }
+
+    fn play(&self, world: &World<'_>) -> Result<(Outcome, Vec<Part<2>>), Failure> {
         let [before, after] = [world.board(&[], &[])?, world.board(&self.down, &self.drain)?];
         let sides = [world.side(&before), world.side(&after)];
         let clients = match &self.queries {
             None => None,
-            Some(path) => Some(Answered::read(path, &world, [&before, &after])?),
+            Some(path) => Some(Answered::read(path, world, [&before, &after])?),
         };
         let parts = world.count(sides);
         let first: Vec<Part<1>> = parts
@@ -148,10 +189,15 @@ impl Simulate {
             after: by_site(&world.service, &parts),
             clients,
         };
+        Ok((outcome, parts))
+    }
+
+    fn in_one(&self, world: &World<'_>) -> Result<(), Failure> {
+        let (outcome, parts) = self.play(world)?;
         if self.json {
-            super::print(&format!("{:#}\n", self.to_json(&world, &outcome)));
+            super::print(&format!("{:#}\n", self.to_json(world, &outcome)));
         } else if self.svg.is_none() && self.png.is_none() {
-            super::print(&self.tell(&world, &outcome));
+            super::print(&self.tell(world, &outcome));
         }
         let title = format!("{}: who moves when {}", world.service.name, self.what());
         let picture = || {
@@ -160,8 +206,8 @@ impl Simulate {
                 "Full colour: moves to that site. Paler: stays with it. Blank: no network is known there."
                     .to_owned(),
             ];
-            notes.extend(notes_of(&world));
-            let loads = self.loads(&world, &outcome);
+            notes.extend(notes_of(world));
+            let loads = self.loads(world, &outcome);
             draw(&Map {
                 title: title.clone(),
                 grid: &Grid::new(&parts),
@@ -188,7 +234,7 @@ impl Simulate {
         down.chain(drained).collect::<Vec<_>>().join(", ")
     }
 
-    fn loads<'w>(&self, world: &'w World, outcome: &Outcome) -> Vec<Load<'w>> {
+    fn loads<'w>(&self, world: &'w World<'_>, outcome: &Outcome) -> Vec<Load<'w>> {
         let of = |groups: &[Group], given: Given, board: usize| {
             let group = groups.iter().find(|group| group.given == given);
             let shares = group.map(|group| group.addresses.of(outcome.all)).unwrap_or_default();
@@ -229,7 +275,7 @@ impl Simulate {
             .collect()
     }
 
-    fn tell(&self, world: &World, outcome: &Outcome) -> String {
+    fn tell(&self, world: &World<'_>, outcome: &Outcome) -> String {
         let mut text = world.heading();
         text.push_str(&format!("simulated  {}\n", self.what()));
         let has_queries = outcome.clients.is_some();
@@ -295,7 +341,7 @@ impl Simulate {
         text
     }
 
-    fn to_json(&self, world: &World, outcome: &Outcome) -> Value {
+    fn to_json(&self, world: &World<'_>, outcome: &Outcome) -> Value {
         let clients = outcome.clients.as_ref();
         let told_move = |moved: &Move| {
             json!({

@@ -3,7 +3,8 @@
 //! Labels are what the operator wrote and what this program knows, never what a client sent; so the page is as long as the
 //! configuration. It says what `meridian status` says, for it is made of the same.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::page::{Kind, Page};
@@ -33,6 +34,7 @@ pub fn render(status: &Status<'_>, process: &Process) -> String {
     tell_of_queries(&mut page, status);
     tell_of_services(&mut page, status);
     tell_of_checks(&mut page, status);
+    tell_of_certificates(&mut page, status);
     tell_of_threads(&mut page, status);
     tell_of_what_is_served(&mut page, status);
     tell_of_countries(&mut page, status);
@@ -221,6 +223,25 @@ fn tell_of_checks(page: &mut Page, status: &Status<'_>) {
         let buckets = bounds.iter().map(String::as_str).zip(tries.took);
         let above = tries.took[tries::BOUNDS.len()];
         family.distribution(&[("kind", kind)], buckets, above, tries.in_all.as_secs_f64());
+    }
+}
+
+/// By address and port, of several certificates the one that ends first: who looks at it wants to be in time.
+fn tell_of_certificates(page: &mut Page, status: &Status<'_>) {
+    let mut ends: BTreeMap<(IpAddr, u16), SystemTime> = BTreeMap::new();
+    for check in &status.checks {
+        if let Some(expires) = check.certificate_expires {
+            let port = check.check.port.unwrap_or_default();
+            let end = ends.entry((check.address, port)).or_insert(expires);
+            *end = expires.min(*end);
+        }
+    }
+    let help = "When the certificate ends that an HTTPS check was shown last.";
+    let mut family = page.family("meridian_check_certificate_expiry_timestamp_seconds", Gauge, help);
+    for ((address, port), end) in ends {
+        let labels = [("address", address.to_string()), ("port", port.to_string())];
+        family
+            .sample(&labels.each_ref().map(|(name, value)| (*name, value.as_str())), seconds_since_1970(end));
     }
 }
 

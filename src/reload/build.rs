@@ -264,16 +264,19 @@ fn warn_of_unreachable(
                 || !rule.asns.is_empty();
             if (has_geography || !asks_for_place) && !catchments.rule_matches(index as u16, number) {
                 let why = if asks_for_place {
-                    "no address that the geo databases know is left for it"
+                    "no address that the geo databases know is left for it; put it before the rules that take them, or ask a database that knows more"
                 } else {
-                    "earlier rules match all of it"
+                    "earlier rules match all of it; put it before them, or take it out"
                 };
                 findings.warning(&rule.at, format!("this rule never matches: {why}"));
             }
         }
         for (number, site) in service.sites.iter().enumerate() {
             if !catchments.reaches(index as u16, number as u16) {
-                let text = format!("site \"{}\" of service \"{}\" answers nobody", site.name, service.name);
+                let text = format!(
+                    "site \"{}\" of service \"{}\" answers nobody, whoever else is down: rules with `only` have taken all clients; name it in one of them, or take it out",
+                    site.name, service.name
+                );
                 findings.warning(&site.at, text);
             }
         }
@@ -283,7 +286,10 @@ fn warn_of_unreachable(
     // One that could not be read may use it.
     let unused = shared.sites.iter().filter(|site| shared.is_whole() && !used(&site.name));
     for site in unused {
-        findings.warning(&site.at, format!("no service uses site \"{}\"", site.name));
+        findings.warning(
+            &site.at,
+            format!("no service uses site \"{}\": name it in one, or take it out", site.name),
+        );
     }
 }
 

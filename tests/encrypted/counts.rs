@@ -1,11 +1,17 @@
 //! What is told of connections.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use tokio::io::AsyncWriteExt;
 
 use crate::clients::{
-    Http, LOCALHOST, NAME, ask_quic, ask_stream, connect_from, home, new_certificate, quic_client, quic_to,
-    start, start_in, tls_to, version_query,
+    Http, LOCALHOST, NAME, ask_quic, ask_stream, certificate_from_to, connect_from, home, new_certificate,
+    quic_client, quic_to, start, start_in, tls_to, version_query,
 };
+use crate::server::PATIENCE;
 use crate::world::{SYDNEY, question_from};
 
 #[tokio::test]
@@ -73,4 +79,50 @@ async fn every_transport_counts_its_answers_by_site_and_writes_them_down() {
         let lines: Vec<&str> = log.lines().filter(of_transport).collect();
         assert!(matches!(lines[..], [line] if line.contains("\"site\":\"syd\"")), "{transport} in\n{log}");
     }
+}
+
+/// Of a site that is this very server.
+#[test]
+fn when_a_certificate_ends_that_a_check_was_shown_is_a_metric() {
+    let (home, root) = home();
+    let listen = home.read("meridian.yaml");
+    home.write("meridian.yaml", listen + "metrics: 127.0.0.1:0\n");
+    // 2030-01-01.
+    let (certificate, key, _) = certificate_from_to(1975, 2030);
+    home.write("c.pem", certificate);
+    home.write("k.pem", key);
+    let server = start_in(home, root);
+    let port = server.https.port();
+    let process = &server.server.process;
+    let line = process.wait_for_line("metrics at http://");
+    let metrics: SocketAddr = line
+        .split_once("http://")
+        .expect("a URL")
+        .1
+        .trim_end_matches("/metrics")
+        .parse()
+        .expect("an address");
+    let check = format!("{{ https: {{ verify: false }}, port: {port}, every: 1s, timeout: 1s }}");
+    let home = &server.server.home;
+    let sites = home.read("zones/sites.yaml").replace("192.0.2.1 ", "127.0.0.1 ");
+    home.save(
+        "zones/sites.yaml",
+        sites.replace("sites: [syd, fra, iad]", &format!("sites: [syd], checks: [{check}]")),
+    );
+    let wanted = format!(
+        "meridian_check_certificate_expiry_timestamp_seconds{{address=\"127.0.0.1\",port=\"{port}\"}} 1893456000"
+    );
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let mut stream = TcpStream::connect(metrics).expect("a connection");
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: meridian\r\n\r\n").expect("the request is sent");
+        let mut page = String::new();
+        stream.read_to_string(&mut page).expect("a response");
+        if page.lines().any(|line| line == wanted) {
+            break;
+        }
+        assert!(Instant::now() < end, "no {wanted} in\n{page}");
+        thread::sleep(Duration::from_millis(50));
+    }
+    server.server.stop();
 }

@@ -562,6 +562,8 @@ fn map_and_simulate_know_the_nearest_valid_word_and_do_without_a_database() {
     let ran = home.run(&["simulate", "web", "--drain", "sid"]).expect(2);
     assert_eq!(ran.stderr, "unknown site \"sid\"; did you mean \"syd\"?\n");
     home.run(&["simulate", "web"]).expect(2);
+    let ran = home.run(&["simulate", "--down", "fre"]).expect(2);
+    assert_eq!(ran.stderr, "no service has a site \"fre\"; did you mean \"fra\"?\n");
 
     let told = home.run(&["simulate", "web", "--down", "fra", "--json"]).expect(0).json();
     let moved: f64 = told["moves"]
@@ -573,6 +575,17 @@ fn map_and_simulate_know_the_nearest_valid_word_and_do_without_a_database() {
     let fra =
         told["sites"].as_array().expect("a list").iter().find(|site| site["site"] == "fra").expect("fra");
     assert!((moved - fra["before"]["ipv4"].as_f64().expect("a number")).abs() < 1e-9);
+
+    // Without a service's name: of each that has one of the sites.
+    let of_one = home.run(&["simulate", "web", "--down", "fra"]).expect(0).stdout;
+    assert_eq!(home.run(&["simulate", "--down", "fra"]).expect(0).stdout, of_one);
+    let both = ["simulate", "--down", "fra", "--down", "demo-syd"];
+    let of_both = home.run(&both).expect(0).stdout;
+    assert!(of_both.starts_with(&format!("{of_one}\nservice    demo, type A\n")), "{of_both}");
+    let told = home.run(&[&both[..], &["--json"]].concat()).expect(0).json();
+    assert_eq!(told["services"][1]["down"], serde_json::json!(["demo-syd"]));
+    let ran = home.run(&[&both[..], &["--svg", "both.svg"]].concat()).expect(2);
+    assert_eq!(ran.stderr, "a picture is of one service: name web or demo\n");
 
     std::fs::remove_dir_all(home.path("geodb")).expect("a folder");
     home.write("zones/example.com.yaml", world::zone(1));
