@@ -98,7 +98,6 @@ impl Status<'_> {
 /// How the server is.
 #[must_use]
 pub fn status_reply(status: &Status<'_>) -> Reply {
-    let totals = status.totals;
     let size = status.snapshot.catchments().size();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -131,30 +130,7 @@ pub fn status_reply(status: &Status<'_>) -> Reply {
             "rankings": size.rankings,
             "octets": size.octets,
         },
-        "counters": {
-            "udp_queries": totals.queries[Transport::Udp as usize],
-            "tcp_queries": totals.queries[Transport::Tcp as usize],
-            "tls_queries": totals.queries[Transport::Tls as usize],
-            "https_queries": totals.queries[Transport::Https as usize],
-            "quic_queries": totals.queries[Transport::Quic as usize],
-            "dropped": totals.dropped,
-            "truncated": totals.truncated,
-            "client_subnets": totals.client_subnets,
-            "steered": totals.steered,
-            "trailing_octets": totals.trailing_octets,
-            "cookies": totals.cookies,
-            "proven_cookies": totals.proven_cookies,
-            "panics": status.panics,
-            "noerror": totals.rcodes[0],
-            "formerr": totals.rcodes[1],
-            "servfail": totals.rcodes[2],
-            "nxdomain": totals.rcodes[3],
-            "notimp": totals.rcodes[4],
-            "refused": totals.rcodes[5],
-            "limited_truncated": by_level(&totals, Deed::Truncated),
-            "limited_dropped": by_level(&totals, Deed::Dropped),
-            "would_have_limited": by_level(&totals, Deed::Nothing),
-        },
+        "counters": counters_as_json(status),
         "transports": status.transports.iter()
             .map(|(name, counts)| {
                 let counts = counts.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();
@@ -251,6 +227,35 @@ fn service_as_json(status: &Status<'_>, index: usize) -> Value {
     let without = NoSite::ALL.iter().zip(answers.without);
     let without: Value = without.map(|(why, count)| (why.name().to_owned(), json!(count))).collect();
     json!({ "name": compiled.name, "checked": checked, "sites": sites, "answers_without_site": without })
+}
+
+fn counters_as_json(status: &Status<'_>) -> Value {
+    let totals = status.totals;
+    json!({
+        "udp_queries": totals.queries[Transport::Udp as usize],
+        "tcp_queries": totals.queries[Transport::Tcp as usize],
+        "tls_queries": totals.queries[Transport::Tls as usize],
+        "https_queries": totals.queries[Transport::Https as usize],
+        "quic_queries": totals.queries[Transport::Quic as usize],
+        "dropped": totals.dropped,
+        "truncated": totals.truncated,
+        "client_subnets": totals.client_subnets,
+        "steered": totals.steered,
+        "trailing_octets": totals.trailing_octets,
+        "with_records": totals.with_records,
+        "cookies": totals.cookies,
+        "proven_cookies": totals.proven_cookies,
+        "panics": status.panics,
+        "noerror": totals.rcodes[0],
+        "formerr": totals.rcodes[1],
+        "servfail": totals.rcodes[2],
+        "nxdomain": totals.rcodes[3],
+        "notimp": totals.rcodes[4],
+        "refused": totals.rcodes[5],
+        "limited_truncated": by_level(&totals, Deed::Truncated),
+        "limited_dropped": by_level(&totals, Deed::Dropped),
+        "would_have_limited": by_level(&totals, Deed::Nothing),
+    })
 }
 
 /// For programs, and for who watches.

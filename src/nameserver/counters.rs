@@ -18,6 +18,7 @@ pub struct Counters {
     client_subnets: AtomicU64,
     steered: AtomicU64,
     trailing_octets: AtomicU64,
+    with_records: AtomicU64,
     cookies: AtomicU64,
     proven_cookies: AtomicU64,
     rcodes: [AtomicU64; RCODES],
@@ -48,6 +49,8 @@ pub struct Totals {
     pub steered: u64,
     /// Queries with octets after the last record.
     pub trailing_octets: u64,
+    /// Queries with records in the answer or authority section.
+    pub with_records: u64,
     /// Queries with a cookie.
     pub cookies: u64,
     /// Those of them whose cookie proved the address.
@@ -81,6 +84,9 @@ impl Counters {
         if responded.has_trailing_octets {
             bump(&self.trailing_octets);
         }
+        if responded.has_records {
+            bump(&self.with_records);
+        }
         if responded.cookie != Standing::None {
             bump(&self.cookies);
         }
@@ -108,6 +114,7 @@ impl Counters {
         totals.client_subnets += read(&self.client_subnets);
         totals.steered += read(&self.steered);
         totals.trailing_octets += read(&self.trailing_octets);
+        totals.with_records += read(&self.with_records);
         totals.cookies += read(&self.cookies);
         totals.proven_cookies += read(&self.proven_cookies);
         for (total, counter) in totals.rcodes.iter_mut().zip(&self.rcodes) {

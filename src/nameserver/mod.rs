@@ -167,6 +167,8 @@ pub struct Responded {
     pub extended_error: Option<ExtendedError>,
     /// The query went on after its last record.
     pub has_trailing_octets: bool,
+    /// The query had records in its answer or authority section.
+    pub has_records: bool,
     /// What its cookie proved.
     pub cookie: Standing,
     /// Whether it is one too many, and so was truncated, or would have been.
@@ -333,6 +335,7 @@ fn answer(
         is_truncated: finished.is_truncated,
         extended_error: finished.extended_error,
         has_trailing_octets: query.has_trailing_octets,
+        has_records: query.has_records,
         cookie: cookie.standing,
         limited,
     })

@@ -25,6 +25,8 @@ pub struct Query<'a> {
     pub fault: Option<Rcode>,
     /// Octets after the last record: answered as usual, and counted.
     pub has_trailing_octets: bool,
+    /// Records in the answer or authority section: the same.
+    pub has_records: bool,
 }
 
 /// The one question of a query; its name is in the [`Qname`] that was filled.
@@ -64,8 +66,15 @@ impl<'a> Query<'a> {
     #[inline]
     #[must_use]
     pub fn read(bytes: &'a [u8], qname: &mut Qname) -> Query<'a> {
-        let mut query =
-            Query { bytes, question: None, edns: None, tsig: None, fault: None, has_trailing_octets: false };
+        let mut query = Query {
+            bytes,
+            question: None,
+            edns: None,
+            tsig: None,
+            fault: None,
+            has_trailing_octets: false,
+            has_records: false,
+        };
         query.fault = query.read_body(qname).err();
         if query.opcode() != 0 {
             query.fault = Some(Rcode::NOTIMP);
@@ -110,7 +119,8 @@ impl<'a> Query<'a> {
         // What is wrong among the records does not end the reading: an OPT that is still to come is answered (RFC 6891 7).
         let mut fault = Ok(());
         // A count promises records; each is at least 11 octets, so the message's end bounds the loops.
-        for _ in 0..u32::from(self.count(6)) + u32::from(self.count(8)) {
+        let records = u32::from(self.count(6)) + u32::from(self.count(8));
+        for _ in 0..records {
             let record = reader.record().ok_or(Rcode::FORMERR)?;
             if matches!(record.rtype, Rtype::OPT | Rtype::TSIG) {
                 fault = Err(Rcode::FORMERR);
@@ -133,6 +143,7 @@ impl<'a> Query<'a> {
         }
         fault?;
         self.has_trailing_octets = reader.at < self.bytes.len();
+        self.has_records = records > 0;
         // Without a question it can only be about a cookie (RFC 7873 5.4).
         let is_about_something =
             self.question.is_some() || self.edns.as_ref().is_some_and(|edns| edns.cookie.is_some());

@@ -69,6 +69,11 @@ fn tell_of_queries(page: &mut Page, status: &Status<'_>) {
             "Queries that went on after their last record.",
             totals.trailing_octets,
         ),
+        (
+            "meridian_queries_with_records_total",
+            "Queries with records in their answer or authority section.",
+            totals.with_records,
+        ),
         ("meridian_responses_truncated_total", "Responses with TC.", totals.truncated),
         (
             "meridian_responses_with_client_subnet_total",

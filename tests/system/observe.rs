@@ -400,6 +400,26 @@ fn a_start_says_so_where_metrics_cannot_be_told() {
 }
 
 #[test]
+fn what_is_odd_about_a_query_that_is_answered_all_the_same_is_counted() {
+    let home = world::home();
+    tell_metrics(&home);
+    let server = Server::start(home);
+    let plain = world::question("www.example.com", "A").to_wire();
+    let mut with_answer = plain.clone();
+    // A record of no length at the name of the question.
+    with_answer[7] = 1;
+    with_answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let with_more = [&plain[..], b"more"].concat();
+    for query in [&plain, &with_answer, &with_more, &with_more] {
+        assert_eq!(ask_udp(server.at, query).rcode(), 0);
+    }
+    let samples = samples(&page(&server));
+    assert_eq!(samples["meridian_queries_with_records_total"], 1.0);
+    assert_eq!(samples["meridian_queries_with_trailing_octets_total"], 2.0);
+    server.stop();
+}
+
+#[test]
 fn before_anything_is_served_there_are_no_metrics() {
     let home = world::home();
     tell_metrics(&home);
