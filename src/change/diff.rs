@@ -15,6 +15,9 @@ use crate::zone::Zone;
 use crate::zone::name_tree::NodeId;
 use crate::zone::tree::Rrset;
 
+/// What stands in the place of a type for a name that a service steers.
+const STEERED: &str = "service";
+
 /// What has become of a zone.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ZoneChange {
@@ -59,6 +62,16 @@ pub struct ServiceChange {
     pub removed: Vec<String>,
     /// Sites with other records or settings: the site, what, before, after.
     pub sites: Vec<(String, String, Vec<String>, Vec<String>)>,
+}
+
+impl RecordChange {
+    /// The services before and after, of a name that is steered by one in both versions.
+    #[must_use]
+    pub fn services(&self) -> Option<(&str, &str)> {
+        let (Some(before), Some(after)) = (&self.before, &self.after) else { return None };
+        let (before, after) = (before.data.first()?, after.data.first()?);
+        (self.what == STEERED).then_some((before, after))
+    }
 }
 
 /// By name; what has not changed is left out.
@@ -165,7 +178,7 @@ fn sets<'z>(zone: &'z Zone, node: NodeId, services: &'z [Arc<Service>]) -> BTree
         zone.rrsets_at(node).iter().map(|rrset| (rrset.rtype().to_string(), Set::Records(zone, *rrset)));
     let steered = zone.steered(node).and_then(|steered| {
         let service = services.get(usize::from(steered.service))?;
-        Some(("service".to_owned(), Set::Steered(steered.ttl, &service.name)))
+        Some((STEERED.to_owned(), Set::Steered(steered.ttl, &service.name)))
     });
     records.chain(steered).collect()
 }

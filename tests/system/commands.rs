@@ -592,3 +592,53 @@ fn map_and_simulate_know_the_nearest_valid_word_and_do_without_a_database() {
     let ran = home.run(&["map", "web"]).expect(0);
     assert!(ran.stdout.contains("databases  none: by rules and the order of sites only\n"), "{}", ran.stdout);
 }
+
+// diff
+
+/// A zone `www` and two folders of it: `zones`, and `next`.
+fn write_sides(home: &Home, sites: [&str; 2], www: [&str; 2]) {
+    for ((folder, sites), www) in ["zones", "next"].into_iter().zip(sites).zip(www) {
+        let _ = fs::remove_dir_all(home.path(folder));
+        fs::create_dir(home.path(folder)).expect("a folder is made");
+        home.write(&format!("{folder}/sites.yaml"), sites);
+        let zone = "soa: { primary: ns.example.net., contact: h.example.com. }\nrecords:\n  \"@\": { NS: ns.example.net. }\n";
+        home.write(&format!("{folder}/example.com.yaml"), format!("{zone}  www: {{ service: {www} }}\n"));
+    }
+}
+
+/// Neither service is another than before, and yet everybody who asks for the name goes elsewhere.
+#[test]
+fn a_name_that_is_sent_to_another_service_is_told_with_who_moves() {
+    let home = world::home();
+    let sites = "sites:
+  fra: { location: [50.11, 8.68], A: 192.0.2.30 }
+  iad: { location: [38.95, -77.45], A: 192.0.2.50 }
+services: { web: { sites: [fra, iad] }, one: { sites: [fra] } }
+";
+    write_sides(&home, [sites, sites], ["web", "one"]);
+    let arguments = ["diff", "next", "--against", "zones"];
+    let text = home.run(&arguments).expect(0).stdout;
+    assert!(text.contains("\nwww.example.com.: service web, then one\n  A: "), "{text}");
+    let told = home.run(&[&arguments[..], &["--json"]].concat()).expect(0).json();
+    let sent = &told["sent_elsewhere"][0];
+    assert_eq!((&sent["names"][0], &sent["to"]), (&json!("www.example.com."), &json!("one")));
+    let moves = sent["types"][0]["moves"].as_array().expect("a list");
+    let [only] = moves.as_slice() else { panic!("{moves:?}") };
+    assert_eq!((&only["from"], &only["to"]), (&json!("iad"), &json!("fra")));
+    assert!(only["share"]["ipv4"].as_f64().expect("a number") > 0.3, "{only}");
+}
+
+/// They have neither A nor AAAA.
+#[test]
+fn who_moves_between_sites_of_names_is_told_too() {
+    let home = world::home();
+    let old = "sites:
+  fra: { location: [50.11, 8.68], CNAME: fra.example.net. }
+  iad: { location: [38.95, -77.45], CNAME: iad.example.net. }
+services: { web: { sites: [fra] } }
+";
+    write_sides(&home, [old, &old.replace("[fra] }", "[fra, iad] }")], ["web", "web"]);
+    let text = home.run(&["diff", "next", "--against", "zones"]).expect(0).stdout;
+    assert!(text.contains("  + site iad\n  CNAME: "), "{text}");
+    assert!(text.lines().any(|line| line.trim_start().starts_with("fra   iad")), "{text}");
+}

@@ -1,5 +1,6 @@
 //! `meridian diff`: what would be answered differently, before it is.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -70,6 +71,7 @@ struct Told {
     notes: Vec<String>,
     zones: BTreeMap<Name, ZoneChange>,
     services: Vec<Changed>,
+    sent_elsewhere: Vec<SentElsewhere>,
     replayed: Option<Replayed>,
 }
 
@@ -83,6 +85,14 @@ enum State {
     Added(Vec<String>),
     Removed(Vec<String>),
     Other(Option<ServiceChange>, Vec<OfType>),
+}
+
+/// Names that another service steers than before, and so all who ask for them.
+struct SentElsewhere {
+    names: Vec<Name>,
+    from: String,
+    to: String,
+    of_types: Vec<OfType>,
 }
 
 /// Who moves, of those who ask for one type.
@@ -168,6 +178,7 @@ impl Diff {
             notes: sides.notes.clone(),
             zones: BTreeMap::new(),
             services: Vec::new(),
+            sent_elsewhere: Vec::new(),
             replayed: None,
         };
         if let (Some(file), Some(both)) = (&self.queries, sides.both()) {
@@ -175,7 +186,13 @@ impl Diff {
         }
         if let Some(new) = &sides.new {
             told.zones = diff::zones(&sides.old.zones, &new.zones);
-            told.services = services(&sides, new, told.replayed.as_ref());
+            let opened = OnceCell::new();
+            let databases = || {
+                opened.get_or_init(|| Databases::open(&sides.databases, &mut Findings::new())) as &Databases
+            };
+            told.services = services(&sides, new, &databases, told.replayed.as_ref());
+            told.sent_elsewhere =
+                sent_elsewhere(&told.zones, &sides.old, new, &databases, told.replayed.as_ref());
         }
         Ok(told)
     }
@@ -184,7 +201,9 @@ impl Diff {
         if self.svg.is_none() && self.png.is_none() {
             return Ok(());
         }
-        let drawn: Vec<(&str, &OfType)> = told.services.iter().filter_map(Changed::to_draw).collect();
+        let of_services = told.services.iter().filter_map(Changed::to_draw);
+        let drawn: Vec<(&str, &OfType)> =
+            of_services.chain(told.sent_elsewhere.iter().filter_map(SentElsewhere::to_draw)).collect();
         let names = || drawn.iter().map(|(name, _)| *name);
         let (name, of_type) = match (&self.service, drawn.as_slice()) {
             (None, []) => return Err(wrong_usage("nobody moves: there is nothing to draw")),
@@ -226,12 +245,16 @@ impl Diff {
 }
 
 /// Those that are not what they were.
-fn services(sides: &Sides, new: &Version, replayed: Option<&Replayed>) -> Vec<Changed> {
+fn services<'d>(
+    sides: &Sides,
+    new: &Version,
+    databases: &impl Fn() -> &'d Databases,
+    replayed: Option<&Replayed>,
+) -> Vec<Changed> {
     let old = &sides.old;
     let sites = |service: &Service| service.sites.iter().map(|site| site.name.clone()).collect();
     let find = |version: &Version, name: &str| version.services.iter().position(|known| known.name == name);
     let mut changed = Vec::new();
-    let mut opened = None;
     for (number, before) in old.services.iter().enumerate() {
         let name = before.name.clone();
         let Some(now) = find(new, &name) else {
@@ -242,8 +265,7 @@ fn services(sides: &Sides, new: &Version, replayed: Option<&Replayed>) -> Vec<Ch
         if change.is_none() && !sides.is_moved {
             continue;
         }
-        let databases = opened.get_or_insert_with(|| Databases::open(&sides.databases, &mut Findings::new()));
-        let of_types = who_moves((old, number), (new, now), databases, replayed);
+        let of_types = who_moves((old, number), (new, now), databases(), replayed);
         if change.is_some() || of_types.iter().any(|of_type| !of_type.moves.is_empty()) {
             changed.push(Changed { name, state: State::Other(change, of_types) });
         }
@@ -256,6 +278,32 @@ fn services(sides: &Sides, new: &Version, replayed: Option<&Replayed>) -> Vec<Ch
     changed
 }
 
+/// By the services that steer them before and now.
+fn sent_elsewhere<'d>(
+    zones: &BTreeMap<Name, ZoneChange>,
+    old: &Version,
+    new: &Version,
+    databases: &impl Fn() -> &'d Databases,
+    replayed: Option<&Replayed>,
+) -> Vec<SentElsewhere> {
+    let mut names: BTreeMap<(&str, &str), Vec<Name>> = BTreeMap::new();
+    for change in zones.values() {
+        let ZoneChange::Changed(records) = change else { continue };
+        for (owner, from, to) in records.iter().filter_map(|record| {
+            let (from, to) = record.services()?;
+            (from != to).then_some((&record.owner, from, to))
+        }) {
+            names.entry((from, to)).or_default().push(owner.clone());
+        }
+    }
+    let find = |version: &Version, name: &str| version.services.iter().position(|known| known.name == name);
+    let sent = |((from, to), names): ((&str, &str), Vec<Name>)| {
+        let of_types = who_moves((old, find(old, from)?), (new, find(new, to)?), databases(), replayed);
+        Some(SentElsewhere { names, from: from.to_owned(), to: to.to_owned(), of_types })
+    };
+    names.into_iter().filter_map(sent).collect()
+}
+
 fn who_moves(
     old: (&Version, usize),
     new: (&Version, usize),
@@ -264,7 +312,7 @@ fn who_moves(
 ) -> Vec<OfType> {
     let (merged, numbers) = merge(&old.0.services[old.1], &new.0.services[new.1]);
     let mut of_types: Vec<OfType> = Vec::new();
-    for rtype in [Rtype::A, Rtype::AAAA] {
+    for rtype in types(old, new) {
         let [Some(old_view), Some(new_view)] =
             [old, new].map(|(version, service)| version.view(service, rtype))
         else {
@@ -290,6 +338,15 @@ fn who_moves(
     of_types
 }
 
+/// A and AAAA; of services whose sites have neither, what they have.
+fn types(old: (&Version, usize), new: (&Version, usize)) -> Vec<Rtype> {
+    let [of_old, of_new] =
+        [old, new].map(|(version, service)| version.snapshot.service(service as u16).types());
+    let both = || of_old.iter().filter(|rtype| of_new.contains(rtype)).copied();
+    let usual: Vec<Rtype> = both().filter(|rtype| [Rtype::A, Rtype::AAAA].contains(rtype)).collect();
+    if usual.is_empty() { both().take(1).collect() } else { usual }
+}
+
 /// Those that move most, by what most of them have.
 fn countries(parts: &[Part<2>], moved: &Move) -> Vec<(Country, Addresses)> {
     const MOST: usize = 5;
@@ -303,6 +360,13 @@ fn countries(parts: &[Part<2>], moved: &Move) -> Vec<(Country, Addresses)> {
     countries.sort_by_key(|(country, Addresses { v4, v6 })| (std::cmp::Reverse((*v4, *v6)), *country));
     countries.truncate(MOST);
     countries
+}
+
+impl SentElsewhere {
+    fn to_draw(&self) -> Option<(&str, &OfType)> {
+        let of_type = self.of_types.iter().find(|of_type| !of_type.moves.is_empty())?;
+        Some((self.to.as_str(), of_type))
+    }
 }
 
 impl Changed {

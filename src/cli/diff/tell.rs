@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Changed, OfType, State, Told};
+use super::{Changed, OfType, SentElsewhere, State, Told};
 use crate::change::diff::{RecordChange, Records, ServiceChange, ZoneChange};
 use crate::cli::coverage::{name_of, percent, quantile, shares_json, table};
 use crate::cli::replayed::Replayed;
@@ -143,6 +143,10 @@ impl Told {
                 }
             }
         }
+        for SentElsewhere { names, from, to, of_types } in &self.sent_elsewhere {
+            text.push_str(&format!("\n{}: service {from}, then {to}\n", list(names)));
+            text.push_str(&types_to_text(of_types));
+        }
         if let Some(replayed) = &self.replayed {
             text.push_str(&format!("\n{}", replayed.to_text()));
         }
@@ -168,8 +172,24 @@ impl Told {
             "notes": self.notes,
             "zones": zones,
             "services": services,
+            "sent_elsewhere": self.sent_elsewhere.iter().map(|sent| json!({
+                "names": sent.names.iter().map(Name::to_string).collect::<Vec<_>>(),
+                "from": sent.from,
+                "to": sent.to,
+                "types": sent.of_types.iter().map(OfType::to_json).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>(),
             "queries": self.replayed.as_ref().map(Replayed::to_json),
         })
+    }
+}
+
+/// The first of some names, and how many more there are.
+fn list(names: &[Name]) -> String {
+    const MOST: usize = 5;
+    let told = names.iter().take(MOST).map(Name::to_string).collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(MOST + 1) {
+        Some(more) => format!("{told} and {} more", more + 1),
+        None => told,
     }
 }
 
