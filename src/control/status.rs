@@ -284,6 +284,11 @@ fn check_as_json(check: &health::Status) -> Value {
         "kind": check.check.kind.to_string(),
         "since": seconds_since_1970(check.since),
         "last": check.last,
+        "rtt_ms": check.took.map(|took| took.as_micros() as f64 / 1000.0),
+        "last_error": check.last_error.as_ref().map(|(at, text)| json!({
+            "at": seconds_since_1970(*at),
+            "text": text,
+        })),
         "certificate_expires": check.certificate_expires.map(seconds_since_1970),
     })
 }

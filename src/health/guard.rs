@@ -69,6 +69,26 @@ enum Standing {
     Gone,
 }
 
+impl Remembered {
+    /// Of a site that was up, and of one that was not.
+    #[must_use]
+    pub fn new(is_in: bool, left: Option<Instant>) -> Remembered {
+        Remembered { standing: if is_in { Standing::In } else { Standing::Gone }, left }
+    }
+
+    /// Whether it was up and has not been let go.
+    #[must_use]
+    pub fn is_in(&self) -> bool {
+        self.standing == Standing::In
+    }
+
+    /// When it left last.
+    #[must_use]
+    pub fn left(&self) -> Option<Instant> {
+        self.left
+    }
+}
+
 /// Judges a service's sites. `isolated` is since when canaries fail, as far as anybody can tell: what left since then comes back.
 /// Gives a hold for each site that has one.
 pub fn judge(

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::mem::{Discriminant, discriminant};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,6 +21,7 @@ use super::overrides::{Deed, Milliseconds, Overrides};
 use super::probe::{Certificate, Remarks};
 use super::publish::{Around, Published};
 use super::tries::Tries;
+use crate::change::content::Digest;
 use crate::site::Check;
 
 #[derive(Debug, Default)]
@@ -49,6 +51,8 @@ pub(super) struct Subject {
 
 #[derive(Debug)]
 pub(super) struct Checked {
+    /// Of the subject, in the memory.
+    pub(super) key: String,
     pub(super) judge: Judge,
     pub(super) task: AbortHandle,
     /// Whether an attempt has ended yet.
@@ -57,13 +61,19 @@ pub(super) struct Checked {
     pub(super) in_trouble: bool,
     /// Since when none has succeeded.
     pub(super) failing: Option<Instant>,
+    /// How attempts end lately, and since when all of them have.
+    pub(super) ending: Option<(Discriminant<Attempt>, Instant)>,
     /// Since when it is down, if it was up before.
     pub(super) fell: Option<Instant>,
     /// What the server showed last, over TLS; and the one whose end was told of.
     pub(super) certificate: Option<Certificate>,
     pub(super) told: Option<Certificate>,
-    /// What the last attempt said, and since when the verdict stands.
+    /// What the last attempt said; and since when the verdict stands.
     pub(super) last: String,
+    /// How long it took, if it could be made.
+    pub(super) took: Option<Duration>,
+    /// What the last one said that was not good, and when.
+    pub(super) last_error: Option<(SystemTime, String)>,
     pub(super) since: SystemTime,
 }
 
@@ -79,7 +89,8 @@ impl Known {
         self.tell_of_certificate(subject, remarks.certificate);
         let Some(checked) = self.subjects.get_mut(subject) else { return };
         let load = remarks.load;
-        checked.register(subject, attempt, remarks);
+        let now = Instant::now();
+        checked.register(subject, attempt, took, remarks, now);
         let (was_wavering, before) = (checked.judge.is_wavering(), checked.judge.verdict());
         let changed = checked.judge.register(attempt);
         let is_wavering = checked.judge.is_wavering();
@@ -87,16 +98,17 @@ impl Known {
         if changed.is_some() {
             checked.since = SystemTime::now();
             let has_fallen = before == Verdict::Up && checked.judge.verdict() == Verdict::Down;
-            checked.fell = has_fallen.then(Instant::now);
+            checked.fell = has_fallen.then_some(now);
+            self.memory.is_outdated = true;
         }
-        let last = checked.last.clone();
+        let evidence = changed.map(|_| checked.evidence(attempt, now));
         let is_canary = self.canaries.iter().any(|canary| **canary == *subject);
         if is_canary {
             self.look_at_canaries();
         }
-        if let Some(verdict) = changed {
+        if let Some((verdict, evidence)) = changed.zip(evidence) {
             let of_what = if is_canary { "canary " } else { "" };
-            let text = format!("{of_what}{subject}: {verdict} ({last})");
+            let text = format!("{of_what}{subject}: {verdict} ({evidence})");
             match verdict {
                 Verdict::Up => self.events.note(Kind::Verdict, text),
                 _ => self.events.warn(Kind::Verdict, text),
@@ -125,18 +137,24 @@ impl Known {
 
     /// Publishes what is known of a subject wherever it has a say.
     fn note(&mut self, subject: &Subject) {
+        let mut slots = self.tell(subject).into_iter();
+        self.publish(|published, around| {
+            published.publish(Some(&slots.next().unwrap_or_default()), around);
+        });
+    }
+
+    /// Tells each board what is known of a subject. Nothing is published yet of these slots of theirs.
+    fn tell(&mut self, subject: &Subject) -> Vec<Vec<u32>> {
         let of_slot =
             |(slot, target): (u32, Target)| (slot, self.verdict_on(&target), self.is_doubted(&target));
-        let of_board = |published: &Published| published.targets_of(subject).map(of_slot).collect::<Vec<_>>();
-        let mut news = self.boards.iter().map(of_board).collect::<Vec<_>>().into_iter();
-        self.publish(|published, around| {
-            let news = news.next().unwrap_or_default();
-            for (slot, verdict, is_doubted) in &news {
+        let of_board = |published: &Published| published.targets_of(subject).map(of_slot).collect();
+        let news: Vec<Vec<_>> = self.boards.iter().map(of_board).collect();
+        for (published, news) in self.boards.iter_mut().zip(&news) {
+            for (slot, verdict, is_doubted) in news {
                 published.note(*slot, *verdict, *is_doubted);
             }
-            let slots: Vec<u32> = news.iter().map(|(slot, ..)| *slot).collect();
-            published.publish(Some(&slots), around);
-        });
+        }
+        news.into_iter().map(|news| news.into_iter().map(|(slot, ..)| slot).collect()).collect()
     }
 
     /// Whether the fault is here: no canary is up, and at least one has said so.
@@ -178,6 +196,7 @@ impl Known {
     }
 
     /// What fell while this server was cut off is up as before: that told nothing of it. It leaves if it fails from now on.
+    /// Nothing is published before all of it is: guards would take the others to have fallen just now.
     fn absolve(&mut self, since: Instant) {
         let fell =
             self.subjects.iter_mut().filter(|(_, checked)| checked.fell.is_some_and(|fell| fell >= since));
@@ -188,8 +207,11 @@ impl Known {
                 Arc::clone(subject)
             })
             .collect();
+        self.memory.is_outdated |= !absolved.is_empty();
         for subject in absolved {
-            self.note(&subject);
+            let text = format!("{subject}: up, as it was before this server was cut off");
+            self.events.note(Kind::Verdict, text);
+            self.tell(&subject);
         }
     }
 
@@ -235,11 +257,12 @@ impl Known {
 
     /// What it takes to write down what is known, if there is somewhere to write it.
     pub(super) fn remember(&mut self) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
-        let verdicts = self.subjects.iter().filter_map(|(subject, checked)| {
-            Some((subject.to_string(), Remembered::of(checked.judge.verdict(), checked.since)?))
+        let verdicts = self.subjects.values().filter_map(|checked| {
+            Some((checked.key.clone(), Remembered::of(checked.judge.verdict(), checked.since)?))
         });
         let verdicts = verdicts.collect();
-        self.memory.begin_to_write(verdicts, SystemTime::now())
+        let sites = self.boards.last().map(Published::guarded).unwrap_or_default();
+        self.memory.begin_to_write(verdicts, sites, SystemTime::now(), Instant::now())
     }
 
     /// Once for each certificate, at however many addresses it is.
@@ -278,7 +301,14 @@ impl Known {
 impl Checked {
     /// Notes what an attempt said. Trouble of our own is told when it begins and when it ends: it takes no
     /// site away, so nobody would notice.
-    pub(super) fn register(&mut self, subject: &Subject, attempt: &Attempt, remarks: Remarks) {
+    pub(super) fn register(
+        &mut self,
+        subject: &Subject,
+        attempt: &Attempt,
+        took: Duration,
+        remarks: Remarks,
+        now: Instant,
+    ) {
         self.certificate = remarks.certificate;
         self.last = match attempt {
             Attempt::Success => remarks.words.unwrap_or_else(|| "good".to_owned()),
@@ -286,15 +316,43 @@ impl Checked {
         };
         self.failing = match attempt {
             Attempt::Success => None,
-            _ => self.failing.or_else(|| Some(Instant::now())),
+            _ => self.failing.or(Some(now)),
         };
+        let how = discriminant(attempt);
+        self.ending = self.ending.filter(|(earlier, _)| *earlier == how).or(Some((how, now)));
+        if self.failing.is_some() {
+            self.last_error = Some((SystemTime::now(), self.last.clone()));
+        }
         let is_trouble = matches!(attempt, Attempt::LocalTrouble(_));
+        self.took = (!is_trouble).then_some(took);
         match (self.in_trouble, is_trouble) {
             (false, true) => warn!("{subject}: cannot be checked from here ({})", self.last),
             (true, false) => info!("{subject}: can be checked from here again"),
             _ => {}
         }
         self.in_trouble = is_trouble;
+    }
+
+    /// What the last attempt said, and for how long attempts have ended as it did, if it was not the first.
+    fn evidence(&self, last: &Attempt, now: Instant) -> String {
+        let how = match last {
+            Attempt::Success => "good",
+            Attempt::Failure(_) => "failing",
+            Attempt::LocalTrouble(_) => "not possible",
+        };
+        match self.ending.map_or(Duration::ZERO, |(_, since)| now.duration_since(since)) {
+            Duration::ZERO => self.last.clone(),
+            long if self.last == how => format!("{how} for {:.1} s", long.as_secs_f64()),
+            long => format!("{}, {how} for {:.1} s", self.last, long.as_secs_f64()),
+        }
+    }
+}
+
+impl Subject {
+    /// What it is known by in the memory: as people know it, and what else decides, for checks that look alike may not be.
+    pub(super) fn key(&self) -> String {
+        let digest = Digest::of(format!("{:?}", self.check).as_bytes()).to_string();
+        format!("{self} {}", &digest[..16])
     }
 }
 
@@ -321,4 +379,117 @@ fn in_days(time: Duration) -> String {
 /// Milliseconds since 1970.
 pub(super) fn wall() -> Milliseconds {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as Milliseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::health::board::{Layout, ServiceSlots, SiteOfService};
+    use crate::health::{Health, lock};
+    use crate::site::{BlastRadius, CheckKind, Guards, HttpCheck, MinUp};
+
+    const SITES: u8 = 3;
+    const CANARY: u8 = 100;
+
+    fn subject(number: u8) -> Subject {
+        let check = Check {
+            kind: CheckKind::Tcp,
+            port: Some(1),
+            every: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            fall: 2,
+            rise: 2,
+            jitter: 0,
+        };
+        Subject { address: IpAddr::from([192, 0, 2, number]), check }
+    }
+
+    /// Of whose sites one may leave at a time.
+    fn layout() -> Layout {
+        let target = |site| Target {
+            address: subject(site).address,
+            checks: Arc::from([subject(site).check]),
+            need: 1,
+        };
+        let site = |site| SiteOfService { service: "web".to_owned(), site: format!("s{site}") };
+        Layout {
+            targets: (0..SITES).map(target).collect(),
+            shares: (0..SITES).map(site).collect(),
+            services: vec![ServiceSlots {
+                name: "web".to_owned(),
+                first_share: 0,
+                targets: (0..u32::from(SITES)).map(|slot| slot..slot + 1).collect(),
+                min_up: MinUp::of_both(1),
+                guards: Guards {
+                    blast_radius: Some(BlastRadius { most: 0.3, within: Duration::from_secs(600) }),
+                    ..Guards::default()
+                },
+                windows: vec![Vec::new(); usize::from(SITES)],
+                slow_start: Duration::ZERO,
+                ttl: 30..=30,
+                is_checked: true,
+                market: None,
+            }],
+        }
+    }
+
+    fn hear(health: &Health, number: u8, attempt: &Attempt) {
+        let remarks = Remarks::default();
+        lock(&health.known).register(&subject(number), attempt, Duration::from_millis(1), remarks);
+    }
+
+    /// Nothing here waits, so that no check is made but those that are told.
+    #[tokio::test]
+    async fn meaning_9_each_that_fell_with_this_server_is_told_to_be_up_again_and_no_guard_takes_it_for_gone()
+    {
+        let health = Health::new(Handle::current(), None);
+        health.watch_canaries(vec![(subject(CANARY).address, subject(CANARY).check)]);
+        let board = health.adopt(layout());
+        let all = || std::iter::once(CANARY).chain(0..SITES);
+        all().for_each(|number| hear(&health, number, &Attempt::Success));
+        let refused = Attempt::Failure("refused".to_owned());
+        (0..2).for_each(|_| all().for_each(|number| hear(&health, number, &refused)));
+        assert_eq!(health.is_isolated(), Some(true));
+        let (before, counted) = health.last_events(200);
+        (0..2).for_each(|_| hear(&health, CANARY, &Attempt::Success));
+        assert_eq!(health.is_isolated(), Some(false));
+        assert!((0..u32::from(SITES)).all(|slot| board.verdict(slot) == Verdict::Up));
+
+        let (events, counts) = health.last_events(200);
+        let texts: Vec<&str> = events[before.len()..].iter().map(|event| event.text.as_str()).collect();
+        for site in 0..SITES {
+            let told = format!("{}: up, as it was before this server was cut off", subject(site));
+            assert_eq!(texts.iter().filter(|text| **text == told).count(), 1, "{texts:?}");
+        }
+        // With the canary's own.
+        let kind = Kind::Verdict as usize;
+        assert_eq!(counts[kind] - counted[kind], u64::from(SITES) + 1, "{texts:?}");
+        assert!(texts.iter().all(|text| !text.contains("blast radius")), "{texts:?}");
+        // Nobody has left, so one still may.
+        (0..2).for_each(|_| hear(&health, 1, &refused));
+        assert_eq!(board.verdict(1), Verdict::Down);
+    }
+
+    #[test]
+    fn checks_that_look_alike_have_keys_of_their_own() {
+        let http = |status, body: Option<&str>| {
+            let mut subject = subject(0);
+            subject.check.kind = CheckKind::Http(HttpCheck {
+                path: "/".to_owned(),
+                host: None,
+                status: vec![status],
+                body: body.map(str::to_owned),
+                load: None,
+            });
+            subject
+        };
+        let (one, status, body) =
+            (http((200, 399), None), http((200, 200), None), http((200, 399), Some("ok")));
+        assert_eq!(one.to_string(), status.to_string());
+        assert_eq!(one.key(), http((200, 399), None).key());
+        assert_ne!(one.key(), status.key());
+        assert_ne!(one.key(), body.key());
+    }
 }

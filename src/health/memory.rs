@@ -1,15 +1,25 @@
 //! Verdicts over a restart: what was known a moment ago is better than nothing, so a server that starts again neither asks its
-//! clients to wait for a first round of checks nor sends them to what was down.
+//! clients to wait for a first round of checks nor sends them to what was down; and what guards remember, so that a restart
+//! is no way around them.
+//!
+//! The file is written soon after any verdict has changed, so that a server that is killed leaves the truth behind, and from time to
+//! time while none does. It is trusted for some time from when it was written. That is told by the clock on the wall when it is opened, and from then
+//! on by one that nobody sets. A clock that was set back while no server ran makes it younger by as much: nothing else tells. One that was set back
+//! farther, so that it was written in the future, or set forward makes it worth nothing; then the first round of checks decides.
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::board::Verdict;
+use super::board::{SiteOfService, Verdict};
+use super::guard;
 use crate::replace::replace;
 
 /// Within the state folder.
@@ -23,12 +33,25 @@ const FRESH: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     path: Option<PathBuf>,
-    /// From the last run; each is used once.
-    known: HashMap<String, Remembered>,
+    earlier: Option<Earlier>,
     written: Option<SystemTime>,
+    /// Something has changed since it was written.
+    pub(super) is_outdated: bool,
     is_broken: bool,
     /// Another process may read the file, or write it.
     pub(super) is_lent: bool,
+    /// How often it was to be written; and which of these times was the last that came to it, for they may overtake each other.
+    begun: u64,
+    done: Arc<Mutex<u64>>,
+}
+
+/// What the last run knew.
+#[derive(Debug)]
+struct Earlier {
+    written: Instant,
+    /// Each is used once.
+    verdicts: HashMap<String, Remembered>,
+    sites: HashMap<SiteOfService, guard::Remembered>,
 }
 
 /// A verdict on an (address, check), and since when.
@@ -42,6 +65,17 @@ pub(super) struct Remembered {
 struct File {
     written: u64,
     verdicts: HashMap<String, Remembered>,
+    sites: Vec<Site>,
+}
+
+/// What guards remember of a site.
+#[derive(Serialize, Deserialize)]
+struct Site {
+    service: String,
+    site: String,
+    is_in: bool,
+    /// How many seconds before all of this was written.
+    left: Option<u64>,
 }
 
 impl Remembered {
@@ -72,50 +106,75 @@ impl Remembered {
 impl Memory {
     /// Reads what the last run knew, if that is not too long ago; without a folder nothing is kept.
     #[must_use]
-    pub(super) fn open(folder: Option<&Path>, now: SystemTime) -> Memory {
+    pub(super) fn open(folder: Option<&Path>, wall: SystemTime, now: Instant) -> Memory {
         let path = folder.map(|folder| folder.join(FILE));
-        let octets = path.as_deref().and_then(|path| fs::read(path).ok());
-        let file = octets.and_then(|octets| serde_json::from_slice::<File>(&octets).ok());
-        let is_fresh = |file: &File| {
-            let written = UNIX_EPOCH + Duration::from_secs(file.written);
-            // Written in the future: by a clock that was wrong, then or now.
-            now.duration_since(written).is_ok_and(|age| age <= TRUSTED)
-        };
-        let known = file.filter(is_fresh).map(|file| file.verdicts).unwrap_or_default();
-        debug!("{} verdicts are known from the last run", known.len());
-        Memory { path, known, written: None, is_broken: false, is_lent: false }
+        let earlier = path.as_deref().and_then(read).and_then(|file| Earlier::of(file, wall, now));
+        let count = earlier.as_ref().map_or(0, |earlier| earlier.verdicts.len());
+        debug!("{count} verdicts are known from the last run");
+        // What it says is still all that is known.
+        Memory { path, earlier, written: Some(wall), ..Memory::default() }
     }
 
-    /// What the last run knew of a subject.
-    pub(super) fn take(&mut self, subject: &str) -> Option<Remembered> {
-        self.known.remove(subject)
+    /// What the last run knew of a subject, by its key.
+    pub(super) fn take(&mut self, key: &str, now: Instant) -> Option<Remembered> {
+        self.trusted(now)?.verdicts.remove(key)
     }
 
-    /// Whether it is time to write though nothing has changed.
+    /// What guards knew of a site in the last run.
+    pub(super) fn of_site(&mut self, site: &SiteOfService, now: Instant) -> Option<guard::Remembered> {
+        self.trusted(now)?.sites.get(site).copied()
+    }
+
+    /// Checks and sites may come much later than the start.
+    fn trusted(&mut self, now: Instant) -> Option<&mut Earlier> {
+        self.earlier.take_if(|earlier| now.duration_since(earlier.written) > TRUSTED);
+        self.earlier.as_mut()
+    }
+
+    /// Whether it is time to write: something has changed, or nothing has for long.
     #[must_use]
-    pub(super) fn is_stale(&self, now: SystemTime) -> bool {
+    pub(super) fn is_due(&self, now: SystemTime) -> bool {
         let age = |written: SystemTime| now.duration_since(written).unwrap_or(FRESH);
-        self.path.is_some() && !self.is_lent && self.written.is_none_or(|written| age(written) >= FRESH)
+        let is_stale = || self.written.is_none_or(|written| age(written) >= FRESH);
+        self.path.is_some() && !self.is_lent && (self.is_outdated || is_stale())
     }
 
     /// Where and what to write; none without a folder.
     pub(super) fn begin_to_write(
         &mut self,
         verdicts: HashMap<String, Remembered>,
-        now: SystemTime,
+        sites: Vec<(SiteOfService, guard::Remembered)>,
+        wall: SystemTime,
+        now: Instant,
     ) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
         let path = self.path.clone().filter(|_| !self.is_lent)?;
-        self.written = Some(now);
-        let written = now.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        (self.written, self.is_outdated) = (Some(wall), false);
+        self.begun += 1;
+        let (number, done) = (self.begun, Arc::clone(&self.done));
+        let written = wall.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let as_written = |(site, guard): (SiteOfService, guard::Remembered)| Site {
+            service: site.service,
+            site: site.site,
+            is_in: guard.is_in(),
+            left: guard.left().map(|left| now.duration_since(left).as_secs()),
+        };
+        let sites = sites.into_iter().map(as_written).collect();
         Some(move || {
             let octets =
-                serde_json::to_vec(&File { written, verdicts }).map_err(|error| error.to_string())?;
-            replace(&path, &octets).map_err(|error| format!("{}: {error}", path.display()))
+                serde_json::to_vec(&File { written, verdicts, sites }).map_err(|error| error.to_string())?;
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            // What is newer stays.
+            if *done < number {
+                replace(&path, &octets).map_err(|error| format!("{}: {error}", path.display()))?;
+                *done = number;
+            }
+            Ok(())
         })
     }
 
-    /// Tells of trouble once, and that it is over.
+    /// Tells of trouble once, and that it is over. What could not be written is tried again.
     pub(super) fn wrote(&mut self, result: Result<(), String>) {
+        self.is_outdated |= result.is_err();
         match (result, self.is_broken) {
             (Err(error), false) => {
                 warn!("{error}; a restart will not know the verdicts");
@@ -124,5 +183,135 @@ impl Memory {
             (Ok(()), true) => self.is_broken = false,
             _ => {}
         }
+    }
+}
+
+impl Earlier {
+    /// None where it is too long ago.
+    fn of(file: File, wall: SystemTime, now: Instant) -> Option<Earlier> {
+        let written = UNIX_EPOCH.checked_add(Duration::from_secs(file.written))?;
+        // Written in the future: by a clock that was wrong, then or now.
+        let age = wall.duration_since(written).ok().filter(|age| *age <= TRUSTED)?;
+        let written = now.checked_sub(age)?;
+        let as_known = |site: Site| {
+            let ago = |seconds| written.checked_sub(Duration::from_secs(seconds)).unwrap_or(written);
+            let guard = guard::Remembered::new(site.is_in, site.left.map(ago));
+            (SiteOfService { service: site.service, site: site.site }, guard)
+        };
+        let sites = file.sites.into_iter().map(as_known).collect();
+        Some(Earlier { written, verdicts: file.verdicts, sites })
+    }
+}
+
+/// What cannot be read is told, and is as if it were not there: the first round of checks decides.
+fn read(path: &Path) -> Option<File> {
+    let read = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => Err(error.to_string()),
+        Ok(octets) => serde_json::from_slice(&octets).map_err(|error| error.to_string()),
+    };
+    read.inspect_err(|error| warn!("{}: {error}; the verdicts of the last run are not known", path.display()))
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRITTEN: u64 = 1_000_000_000;
+
+    fn wall(seconds: i64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(WRITTEN.saturating_add_signed(seconds))
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A folder in which somebody has written that `a` is down, and that a site left 100 s before.
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let now = Instant::now();
+        let mut memory = Memory::open(Some(folder.path()), wall(0), now);
+        let down = Remembered::of(Verdict::Down, wall(-50)).unwrap();
+        let left = guard::Remembered::new(false, now.checked_sub(seconds(100)));
+        let verdicts = HashMap::from([("a".to_owned(), down)]);
+        memory.begin_to_write(verdicts, vec![(site(), left)], wall(0), now).unwrap()().unwrap();
+        folder
+    }
+
+    fn site() -> SiteOfService {
+        SiteOfService { service: "web".to_owned(), site: "syd".to_owned() }
+    }
+
+    /// Opened so long after it was written, and asked so long after that.
+    fn is_known(opened: i64, asked: u64) -> bool {
+        let (folder, now) = (folder(), Instant::now());
+        let mut memory = Memory::open(Some(folder.path()), wall(opened), now);
+        let is_site_known = memory.of_site(&site(), now + seconds(asked)).is_some();
+        let known = memory.take("a", now + seconds(asked));
+        assert_eq!(known.is_some(), is_site_known);
+        known.is_some_and(|known| known.verdict() == Verdict::Down)
+    }
+
+    #[test]
+    fn a_verdict_is_trusted_for_ten_minutes_from_when_it_was_written_however_late_it_is_asked_for() {
+        assert!(is_known(0, 0));
+        assert!(is_known(600, 0));
+        assert!(!is_known(601, 0));
+        assert!(is_known(300, 300));
+        assert!(!is_known(300, 301));
+    }
+
+    #[test]
+    fn what_was_written_in_the_future_is_worth_nothing() {
+        assert!(!is_known(-1, 0));
+        assert!(!is_known(-1, 2));
+    }
+
+    #[test]
+    fn a_site_left_when_it_did_not_when_the_server_started() {
+        let (folder, now) = (folder(), Instant::now());
+        let mut memory = Memory::open(Some(folder.path()), wall(20), now);
+        let left = memory.of_site(&site(), now).and_then(|known| known.left()).expect("it left");
+        assert_eq!(now.duration_since(left).as_secs(), 120);
+    }
+
+    #[test]
+    fn a_verdict_is_taken_once() {
+        let (folder, now) = (folder(), Instant::now());
+        let mut memory = Memory::open(Some(folder.path()), wall(1), now);
+        assert!(memory.take("a", now).is_some());
+        assert!(memory.take("a", now).is_none());
+    }
+
+    #[test]
+    fn it_is_written_when_something_has_changed_or_a_minute_is_over_and_again_where_that_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = Instant::now();
+        let mut memory = Memory::open(Some(folder.path()), wall(0), now);
+        assert!(!memory.is_due(wall(59)));
+        assert!(memory.is_due(wall(60)));
+        memory.is_outdated = true;
+        assert!(memory.is_due(wall(1)));
+        memory.begin_to_write(HashMap::new(), Vec::new(), wall(1), now).unwrap()().unwrap();
+        assert!(!memory.is_due(wall(60)));
+        memory.wrote(Err("the disk is full".to_owned()));
+        assert!(memory.is_due(wall(2)));
+    }
+
+    #[test]
+    fn what_is_older_is_not_written_over_what_is_newer() {
+        let folder = folder();
+        let now = Instant::now();
+        let mut memory = Memory::open(Some(folder.path()), wall(0), now);
+        let mut begin = |name: &str| {
+            let up = Remembered::of(Verdict::Up, wall(0)).unwrap();
+            memory.begin_to_write(HashMap::from([(name.to_owned(), up)]), Vec::new(), wall(0), now).unwrap()
+        };
+        let (older, newer) = (begin("older"), begin("newer"));
+        newer().unwrap();
+        older().unwrap();
+        assert!(Memory::open(Some(folder.path()), wall(0), now).take("newer", now).is_some());
     }
 }

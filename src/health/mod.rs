@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
 use tracing::{debug, info};
 
@@ -59,7 +59,8 @@ use turns::Turns;
 /// At the start, attempts are spread over this long; later each goes its own way.
 const SPREAD: Duration = Duration::from_millis(100);
 
-/// How often is looked whether time has changed something: overrides that expire, shares that move.
+/// How often is looked whether time has changed something: overrides that expire, shares that move; and whether there is something
+/// to write down.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Runs the checks, and knows every verdict.
@@ -87,6 +88,10 @@ pub struct Status {
     pub since: SystemTime,
     /// What the last attempt said.
     pub last: String,
+    /// How long it took; none where it could not be made.
+    pub took: Option<Duration>,
+    /// What the last one said that was not good, and when.
+    pub last_error: Option<(SystemTime, String)>,
     /// When the certificate ends that was shown last, over TLS.
     pub certificate_expires: Option<SystemTime>,
 }
@@ -97,7 +102,7 @@ impl Health {
     pub fn new(runtime: Handle, folder: Option<&Path>) -> Health {
         let known = Known {
             overrides: Overrides::open(folder),
-            memory: Memory::open(folder, SystemTime::now()),
+            memory: Memory::open(folder, SystemTime::now(), Instant::now()),
             ..Known::default()
         };
         let known = Arc::new(Mutex::new(known));
@@ -129,6 +134,7 @@ impl Health {
         }
         known.boards.retain(Published::is_held);
         let mut published = Published::new(&board, slots, known.boards.last());
+        published.resume(|site| known.memory.of_site(site, Instant::now()));
         for (slot, target) in board.layout().targets.iter().enumerate() {
             published.note(slot as u32, known.verdict_on(target), known.is_doubted(target));
         }
@@ -291,6 +297,8 @@ impl Health {
                 verdict: checked.judge.verdict(),
                 since: checked.since,
                 last: checked.last.clone(),
+                took: checked.took,
+                last_error: checked.last_error.clone(),
                 certificate_expires: checked.certificate.map(|certificate| certificate.expires),
             })
             .collect();
@@ -310,7 +318,7 @@ impl Health {
             return Arc::clone(known);
         }
         let subject = Arc::new(subject);
-        let remembered = known.memory.take(&subject.to_string());
+        let remembered = known.memory.take(&subject.key(), Instant::now());
         known.subjects.insert(Arc::clone(&subject), self.start(&subject, remembered));
         subject
     }
@@ -323,16 +331,20 @@ impl Health {
         let (known, turns) = (Arc::downgrade(&self.known), Arc::clone(&self.turns));
         let task = self.runtime.spawn(check_for_ever(Arc::clone(subject), known, turns)).abort_handle();
         Checked {
+            key: subject.key(),
             judge,
             task,
             // What was known a moment ago need not be waited for.
             tried: watch::Sender::new(remembered.is_some()),
             in_trouble: false,
             failing: None,
+            ending: None,
             fell: None,
             certificate: None,
             told: None,
             last: remembered.map_or("not tried yet", |_| "not tried yet since the last start").to_owned(),
+            took: None,
+            last_error: None,
             since: remembered.map_or_else(SystemTime::now, Remembered::since),
         }
     }
@@ -362,11 +374,11 @@ async fn tick(known: Weak<Mutex<Known>>) {
         let write = {
             let mut known = lock(&known);
             known.tick();
-            if known.memory.is_stale(SystemTime::now()) { known.remember() } else { None }
+            if known.memory.is_due(SystemTime::now()) { known.remember() } else { None }
         };
-        // Not under the lock: a disk may take its time, and checks must not.
+        // Neither under the lock nor here: a disk may take its time, and checks must not.
         if let Some(write) = write {
-            let result = write();
+            let result = spawn_blocking(write).await.unwrap_or_else(|error| Err(error.to_string()));
             lock(&known).memory.wrote(result);
         }
     }

@@ -128,6 +128,27 @@ impl Published {
         Published { board: Arc::downgrade(board), slots, verdicts, wavering: BTreeSet::new(), services }
     }
 
+    /// What guards knew in the last run of sites that they know nothing of yet.
+    pub(super) fn resume(&mut self, mut known: impl FnMut(&SiteOfService) -> Option<Remembered>) {
+        let Some(board) = self.board.upgrade() else { return };
+        for (service, state) in board.layout().services.iter().zip(&mut self.services) {
+            let sites = board.layout().sites(service).iter().zip(&mut state.sites);
+            for (site, state) in sites.filter(|(_, state)| state.guard == Remembered::default()) {
+                state.guard = known(site).unwrap_or_default();
+            }
+        }
+    }
+
+    /// What guards know of each site, for the next run.
+    pub(super) fn guarded(&self) -> Vec<(SiteOfService, Remembered)> {
+        let Some(board) = self.board.upgrade() else { return Vec::new() };
+        let services = board.layout().services.iter().zip(&self.services);
+        let sites =
+            services.flat_map(|(service, state)| board.layout().sites(service).iter().zip(&state.sites));
+        let guarded = sites.filter(|(_, state)| state.guard.is_in() || state.guard.left().is_some());
+        guarded.map(|(site, state)| (site.clone(), state.guard)).collect()
+    }
+
     pub(super) fn is_held(&self) -> bool {
         self.board.strong_count() > 0
     }

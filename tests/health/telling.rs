@@ -68,10 +68,33 @@ async fn up_is_news_and_down_a_warning_with_what_was_checked() {
     let _server = Server::start_at(at, ill()).await;
     until(|| board.verdict(0) == Verdict::Down).await;
     let subject = format!("{} port {}, http www.example.com/healthz", at.ip(), at.port());
-    assert_eq!(
-        log.lines(),
-        [format!("INFO {subject}: up (good)"), format!("WARN {subject}: down (status 503)")]
-    );
+    let lines = log.lines();
+    let [up, down] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!(*up, format!("INFO {subject}: up (good)"));
+    // It was the second of two failures, a tenth of a second apart.
+    let since = down.strip_prefix(&format!("WARN {subject}: down (status 503, failing for "));
+    let since =
+        since.and_then(|line| line.strip_suffix(" s)")).and_then(|seconds| seconds.parse::<f64>().ok());
+    assert!(since.is_some_and(|seconds| (0.1..10.0).contains(&seconds)), "{down}");
+}
+
+#[tokio::test]
+async fn what_was_wrong_last_is_kept_when_all_is_good_again() {
+    let server = Server::start(ill()).await;
+    let (at, check) = (server.at, fast(server.at.port()));
+    let health = Health::new(Handle::current(), None);
+    let board = health.adopt(layout([(at.ip(), vec![check])]));
+    until(|| board.verdict(0) == Verdict::Down).await;
+    let of_ill = health.status().remove(0);
+    let (when, text) = of_ill.last_error.expect("an error");
+    assert_eq!((text.as_str(), of_ill.last.as_str()), ("status 503", "status 503"));
+    server.kill().await;
+    let _server = Server::start_at(at, good()).await;
+    until(|| board.verdict(0) == Verdict::Up).await;
+    let of_good = health.status().remove(0);
+    assert_eq!(of_good.last, "good");
+    assert!(of_good.took.is_some_and(|took| took > Duration::ZERO && took < Duration::from_secs(1)));
+    assert!(of_good.last_error.is_some_and(|(at, _)| at >= when));
 }
 
 #[tokio::test]

@@ -1,16 +1,17 @@
 //! An operator's word: drains, forces, what they come to, and what becomes of them.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use crate::history::wait_for_kept;
-use crate::server::{Home, Server};
+use crate::server::{Home, PATIENCE, Server};
 use crate::world::{self, FRANKFURT, SYDNEY, WASHINGTON, answer_from, question_from, wait_for_answer};
 
 const SYD: &str = "192.0.2.10";
@@ -363,6 +364,97 @@ fn what_was_known_before_a_restart_is_known_after_it() {
     assert_eq!(since(&server), before);
     let _syd = TcpListener::bind(("127.88.8.1", port)).expect("its port is free");
     wait_for_answer(&server, &question_from("www.example.com", "A", SYDNEY), "127.88.8.1");
+    server.stop();
+}
+
+/// Verdicts are written soon after they change, and long before they would be if nothing did.
+fn wait_for_written(server: &Server, text: &str) {
+    let end = Instant::now() + PATIENCE;
+    let is_written =
+        || fs::read_to_string(server.home.path("run/verdicts.json")).is_ok_and(|file| file.contains(text));
+    while !is_written() {
+        assert!(Instant::now() < end, "{text} is not written");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_changed_a_moment_before_a_server_is_killed_is_known_when_it_starts_again() {
+    let (port, mut listening) = listeners(["127.88.10.1", "127.88.10.2", "127.88.10.3"]);
+    let mut server = Server::start(checked_home(port, "127.88.10"));
+    assert_eq!(sydney(&server), "127.88.10.1");
+    drop(listening[0].take());
+    wait_for_answer(&server, &question_from("www.example.com", "A", SYDNEY), "127.88.10.2");
+    wait_for_written(&server, "\"is_up\":false");
+    let since = |server: &Server| server.status()["checks"][0]["since"].clone();
+    let before = since(&server);
+    server.process.kill();
+    let server = Server::start(server.home);
+    assert_eq!(sydney(&server), "127.88.10.2");
+    assert_eq!(since(&server), before);
+    server.stop();
+}
+
+#[test]
+fn verdicts_that_cannot_be_read_are_told_once_and_the_first_round_decides() {
+    let (port, mut listening) = listeners(["127.88.13.1", "127.88.13.2", "127.88.13.3"]);
+    drop(listening[0].take());
+    let home = checked_home(port, "127.88.13");
+    fs::create_dir(home.path("run")).expect("a folder is made");
+    home.write("run/verdicts.json", "{\"written\":");
+    let server = Server::start(home);
+    assert_eq!(sydney(&server), "127.88.13.2");
+    let lines = server.process.lines();
+    let told = |line: &&String| line.contains("the verdicts of the last run are not known");
+    assert_eq!(lines.iter().filter(told).count(), 1, "{lines:?}");
+    server.stop();
+}
+
+#[test]
+fn meaning_9_what_left_and_what_is_held_is_remembered_over_a_restart() {
+    let (port, mut listening) = listeners(["127.88.11.1", "127.88.11.2", "127.88.11.3"]);
+    let home = checked_home(port, "127.88.11");
+    home.replace(
+        "zones/sites.yaml",
+        "services:",
+        "  iad: { location: [38.95, -77.45], A: 127.88.11.3 }\nservices:",
+    );
+    home.replace("zones/sites.yaml", "sites: [syd, fra]", "sites: [syd, fra, iad]\n    blast_radius: 30%");
+    let server = Server::start(home);
+    drop(listening[0].take());
+    wait_for_answer(&server, &question_from("www.example.com", "A", SYDNEY), "127.88.11.3");
+    let server = Server::start(server.stop());
+    assert_eq!(sydney(&server), "127.88.11.3");
+    drop(listening[2].take());
+    server
+        .process
+        .wait_for_line("service web, site iad: is down, and is given out all the same (blast radius)");
+    let server = Server::start(server.stop());
+    assert_eq!(sydney(&server), "127.88.11.3");
+    assert_eq!(site(&server.status(), "iad")["held"], "blast radius");
+    server.stop();
+}
+
+#[test]
+fn status_tells_of_a_check_since_when_how_long_it_took_and_what_was_wrong_last() {
+    let (port, mut listening) = listeners(["127.88.12.1", "127.88.12.2", "127.88.12.3"]);
+    drop(listening[0].take());
+    let server = Server::start(checked_home(port, "127.88.12"));
+    let line = |server: &Server| {
+        let text = server.tell(&["status"]).expect(0).stdout;
+        let line = text.lines().find(|line| line.contains("127.88.12.1 port")).expect("the check");
+        line.to_owned()
+    };
+    let down = line(&server);
+    assert!(down.contains(" down     for ") && down.contains(", connect: Connection refused"), "{down}");
+    let _syd = TcpListener::bind(("127.88.12.1", port)).expect("its port is free");
+    server.wait_for_status("is up", |status| status["checks"][0]["verdict"] == "up");
+    let status = server.status();
+    let check = &status["checks"][0];
+    assert!(check["rtt_ms"].as_f64().is_some_and(|rtt| rtt > 0.0 && rtt < 200.0), "{check}");
+    assert!(check["last_error"]["at"].as_u64().is_some(), "{check}");
+    let up = line(&server);
+    assert!(up.contains(" ms; ") && up.contains(" ago: connect: Connection refused"), "{up}");
     server.stop();
 }
 
