@@ -14,6 +14,9 @@ use crate::control::{self, Command, Word};
 use crate::finding::printable;
 use crate::health::overrides::in_words;
 
+/// In seconds: so long what was wrong is told of what is good again.
+const HOUR: u64 = 3600;
+
 /// Where the server is.
 #[derive(Debug, Args)]
 pub(super) struct Server {
@@ -206,9 +209,7 @@ fn write_status(out: &mut String, status: &Value) -> fmt::Result {
         writeln!(out, "\nchecks")?;
     }
     for check in list(&status["checks"]) {
-        let port = check["port"].as_u64().map_or_else(String::new, |port| format!("port {port} "));
-        let target = format!("{} {port}{}", text(&check["address"]), text(&check["kind"]));
-        writeln!(out, "  {target:40} {:8} {}", text(&check["verdict"]), text(&check["last"]))?;
+        write_check(out, check)?;
     }
     writeln!(out, "\ngeo databases")?;
     for database in list(&status["geodb"]) {
@@ -259,6 +260,27 @@ fn write_status(out: &mut String, status: &Value) -> fmt::Result {
         writeln!(out, "  {:>12}  {}", ago(&event["at"]), text(&event["text"]))?;
     }
     Ok(())
+}
+
+/// `192.0.2.10 port 80 tcp   up   for 2h 5m, good, in 1.2 ms; 34 s ago: connect: Connection refused`.
+fn write_check(out: &mut String, check: &Value) -> fmt::Result {
+    let port = check["port"].as_u64().map_or_else(String::new, |port| format!("port {port} "));
+    let target = format!("{} {port}{}", text(&check["address"]), text(&check["kind"]));
+    write!(out, "  {target:40} {:8} ", text(&check["verdict"]))?;
+    if let Some(seconds) = seconds_since(&check["since"]) {
+        write!(out, "for {}, ", if seconds == 0 { "0s".to_owned() } else { in_words(1000 * seconds) })?;
+    }
+    write!(out, "{}", text(&check["last"]))?;
+    if let Some(rtt) = check["rtt_ms"].as_f64() {
+        write!(out, ", in {rtt:.1} ms")?;
+    }
+    let error = &check["last_error"];
+    let is_news = check["verdict"] == "down" || seconds_since(&error["at"]).is_some_and(|ago| ago <= HOUR);
+    // What was just said need not be said twice.
+    if !error.is_null() && is_news && error["text"] != check["last"] {
+        write!(out, "; {}: {}", ago(&error["at"]), text(&error["text"]))?;
+    }
+    writeln!(out)
 }
 
 /// What operators said, and whether the server knows itself to be cut off.
