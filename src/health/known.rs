@@ -209,7 +209,8 @@ impl Known {
             .collect();
         self.memory.is_outdated |= !absolved.is_empty();
         for subject in absolved {
-            let text = format!("{subject}: up, as it was before this server was cut off");
+            let of_what = if self.canaries.contains(&subject) { "canary " } else { "" };
+            let text = format!("{of_what}{subject}: up, as it was before this server was cut off");
             self.events.note(Kind::Verdict, text);
             self.tell(&subject);
         }
@@ -463,7 +464,8 @@ mod tests {
             let told = format!("{}: up, as it was before this server was cut off", subject(site));
             assert_eq!(texts.iter().filter(|text| **text == told).count(), 1, "{texts:?}");
         }
-        // With the canary's own.
+        // With the canary's own, which is told apart.
+        assert!(texts.iter().any(|text| text.starts_with("canary ") && text.contains(": up")), "{texts:?}");
         let kind = Kind::Verdict as usize;
         assert_eq!(counts[kind] - counted[kind], u64::from(SITES) + 1, "{texts:?}");
         assert!(texts.iter().all(|text| !text.contains("blast radius")), "{texts:?}");
