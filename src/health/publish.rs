@@ -567,7 +567,11 @@ mod tests {
 
     use super::*;
     use crate::health::overrides::{Order, Wish};
+    use crate::reload::Reloader;
+    use crate::reload::expect::ask;
     use crate::site::Guards;
+    use crate::wire::message::query;
+    use crate::wire::{Name, Rtype};
 
     const SITES: usize = 4;
 
@@ -627,23 +631,28 @@ mod tests {
         }
     }
 
+    /// Nobody said anything but checks, and this server is well.
+    fn around<'a>(overrides: &'a Overrides, events: &'a mut Events, now: Instant) -> Around<'a> {
+        Around {
+            overrides,
+            isolated: None,
+            has_canaries: false,
+            events,
+            is_moving: false,
+            tells: true,
+            wall: 0,
+            now,
+        }
+    }
+
     #[test]
     fn a_ttl_is_long_after_a_minute_of_calm_and_short_at_the_first_sign_of_trouble() {
         let board = Arc::new(Board::new(layout(None)));
         let mut published = Published::new(&board, HashMap::new(), None);
         let (overrides, mut events, start) = (Overrides::default(), Events::default(), Instant::now());
         let mut ttl_at = |seconds: u64, published: &mut Published| {
-            let mut around = Around {
-                overrides: &overrides,
-                isolated: None,
-                has_canaries: false,
-                events: &mut events,
-                is_moving: false,
-                tells: true,
-                wall: 0,
-                now: start + Duration::from_secs(seconds),
-            };
-            published.publish(None, &mut around);
+            let now = start + Duration::from_secs(seconds);
+            published.publish(None, &mut around(&overrides, &mut events, now));
             board.ttl(0)
         };
         assert_eq!([0, 59, 60].map(|seconds| ttl_at(seconds, &mut published)), [30, 30, 300]);
@@ -654,6 +663,88 @@ mod tests {
         assert_eq!([102, 161, 162].map(|seconds| ttl_at(seconds, &mut published)), [30, 30, 300]);
         published.note(1, Some(Verdict::Down), false);
         assert_eq!([163, 1000].map(|seconds| ttl_at(seconds, &mut published)), [30, 30]);
+    }
+
+    /// Answers of a service with this TTL, before and after time has gone by and checks have said something: data and TTL.
+    fn answers_with_ttl(ttl: &str, said: &[(u64, Option<Verdict>, bool)]) -> Vec<(u8, u32)> {
+        let folder = tempfile::tempdir().unwrap();
+        let sites = format!(
+            "sites:\n  a: {{ A: 192.0.2.1 }}\n  b: {{ A: 192.0.2.2 }}\nservices:\n  web: {{ ttl: {ttl} }}\n"
+        );
+        let zone = "soa: { primary: ns1.example.net. }\nrecords:\n  \"@\": { NS: ns1.example.net. }\n  www: { service: web }\n";
+        std::fs::write(folder.path().join("sites.yaml"), sites).unwrap();
+        std::fs::write(folder.path().join("example.com.yaml"), zone).unwrap();
+        let no_databases: [std::path::PathBuf; 0] = [];
+        let reload = Reloader::new(folder.path(), &no_databases, None).reload(false);
+        let (snapshot, layout) = reload.snapshot.unwrap_or_else(|| panic!("{}", reload.findings));
+        let board = Arc::new(Board::new(layout));
+        let mut published = Published::new(&board, HashMap::new(), None);
+        let (overrides, mut events, start) = (Overrides::default(), Events::default(), Instant::now());
+        let name = Name::parse("www.example.com.", None).unwrap();
+        let mut answer_at = |(seconds, verdict, is_doubted)| {
+            published.note(0, verdict, is_doubted);
+            let now = start + Duration::from_secs(seconds);
+            published.publish(None, &mut around(&overrides, &mut events, now));
+            let (_, message) =
+                ask(&snapshot, &board, [127, 0, 0, 1].into(), &query(&name, Rtype::A, None)).unwrap();
+            let [record] = message.answers() else { panic!("{message:?}") };
+            (record.rdata[3], record.ttl)
+        };
+        said.iter().copied().map(&mut answer_at).collect()
+    }
+
+    #[test]
+    fn answers_may_be_kept_for_long_only_while_all_is_calm() {
+        let said = [
+            (0, Some(Verdict::Up), false),
+            (59, None, false),
+            (60, None, false),
+            // About to leave, and gone.
+            (70, None, true),
+            (71, Some(Verdict::Down), false),
+            (500, None, false),
+            (501, Some(Verdict::Up), false),
+            (561, None, false),
+        ];
+        let answers = [(1, 30), (1, 30), (1, 300), (1, 30), (2, 30), (2, 30), (1, 30), (1, 300)];
+        assert_eq!(answers_with_ttl("30..300", &said), answers);
+        let always = answers.map(|(site, _)| (site, 120));
+        assert_eq!(answers_with_ttl("120", &said), always);
+    }
+
+    #[test]
+    fn a_site_that_comes_back_takes_its_clients_step_by_step() {
+        let board = Arc::new(Board::new(layout(None)));
+        let mut published = Published::new(&board, HashMap::new(), None);
+        let (overrides, mut events, start) = (Overrides::default(), Events::default(), Instant::now());
+        // What is said of one of the sites, or that time alone goes by; slow_start is a minute.
+        let mut share_at = |seconds: u64, said: Option<Verdict>| {
+            let around = &mut around(&overrides, &mut events, start + Duration::from_secs(seconds));
+            match said {
+                Some(_) => {
+                    published.note(1, said, false);
+                    published.publish(Some(&[1]), around);
+                }
+                None => published.move_on(around),
+            }
+            assert!([0, 2, 3].iter().all(|other| board.share(*other) == Share::FULL), "of others");
+            board.share(1).0
+        };
+        const ALL: u16 = Share::FULL.0;
+        // Who is up at the start does not come back.
+        assert_eq!(share_at(0, Some(Verdict::Up)), ALL);
+        share_at(10, Some(Verdict::Down));
+        assert_eq!(share_at(100, Some(Verdict::Up)), 1);
+        let steps = [115, 130, 145, 159, 160, 200].map(|seconds| share_at(seconds, None));
+        assert_eq!(steps, [16_383, 32_767, 49_151, 64_442, ALL, ALL]);
+        // Another failure, and it begins anew; through what is not known for a while it is not up.
+        share_at(300, Some(Verdict::Down));
+        share_at(310, Some(Verdict::Unknown));
+        assert_eq!(share_at(320, Some(Verdict::Up)), 1);
+        assert_eq!(share_at(350, None), 32_767);
+        share_at(355, Some(Verdict::Down));
+        assert_eq!(share_at(360, Some(Verdict::Up)), 1);
+        assert_eq!([390, 420].map(|seconds| share_at(seconds, None)), [32_767, ALL]);
     }
 
     proptest! {
