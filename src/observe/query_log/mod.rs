@@ -336,6 +336,10 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nameserver::{Worker, respond};
+    use crate::reload::Reloader;
+    use crate::wire::Name;
+    use crate::wire::message::query;
 
     #[test]
     fn of_an_address_nothing_is_told_but_its_block() {
@@ -352,5 +356,51 @@ mod tests {
         assert_eq!(told("64:ff9b::192.0.2.77", u8::MAX), "64:ff9b::/56");
         let subnet = ClientSubnet { family: 0, source_prefix_length: 0, address: [0; 16] };
         assert_eq!(block_of_subnet(&subnet), None);
+    }
+
+    #[test]
+    fn a_full_ring_costs_lines_and_no_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let zone = "soa: { primary: ns1.example.net. }\nrecords:\n  \"@\": { NS: ns1.example.net. }\n  v: { TXT: v }\n";
+        std::fs::write(folder.path().join("example.com.yaml"), zone).unwrap();
+        let no_databases: [std::path::PathBuf; 0] = [];
+        let reload = Reloader::new(folder.path(), &no_databases, None).reload(false);
+        let (snapshot, layout) = reload.snapshot.unwrap_or_else(|| panic!("{}", reload.findings));
+        let board = Arc::new(Board::new(layout));
+        let question = query(&Name::parse("v.example.com.", None).unwrap(), Rtype::TXT, None);
+        let path = folder.path().join("q.log");
+        let config = QueryLog { file: path.clone(), sample: 1, max_size: 1 << 20, keep: 1 };
+        let (mut sampler, samples) = ring(1, 4);
+        let mut log = Log::new(&config);
+        log.rings.push(samples);
+        let mut worker = Worker::default();
+        let mut out = [0; 1232];
+        let mut answer = |now_ms| {
+            let client = IpAddr::from([127, 0, 0, 1]);
+            let request = Request { bytes: &question, client, transport: Transport::Udp, now_ms };
+            let outcome = respond(&mut worker, &request, &snapshot, &board, &mut out);
+            sampler.see(&request, &snapshot, &board, &outcome);
+            assert!(matches!(outcome, Outcome::Responded(responded) if responded.rcode == Rcode::NOERROR));
+        };
+        // Nobody empties it yet.
+        (0..10).for_each(&mut answer);
+        let running = log.start(|| {}).unwrap();
+        let wait_for = |written: u64| {
+            while running.counts().written < written {
+                thread::yield_now();
+            }
+        };
+        wait_for(4);
+        assert_eq!(running.counts(), Counts { written: 4, unwritten: 0, lost: 6 });
+        // There is room again.
+        answer(10);
+        wait_for(5);
+        assert_eq!(running.counts(), Counts { written: 5, unwritten: 0, lost: 6 });
+        running.stop();
+        let text = std::fs::read_to_string(path).unwrap();
+        let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        let times: Vec<_> = text.lines().map(|text| line(text)["time"].clone()).collect();
+        let expected = [0, 1, 2, 3, 10].map(|ms| format!("1970-01-01T00:00:00.{ms:03}Z"));
+        assert_eq!(times, expected);
     }
 }
