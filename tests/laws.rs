@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use meridian::health::board::{Board, Share, Verdict};
-use meridian::nameserver::{Outcome, Request, Transport, Worker, respond};
+use meridian::health::overrides::{Order, Overrides, Wish};
+use meridian::nameserver::{Given, NoSite, Outcome, Request, Transport, Worker, respond};
 use meridian::reload::{Reload, Reloader};
 use meridian::snapshot::Snapshot;
 use meridian::wire::message::{Message, Record, query};
@@ -240,8 +241,25 @@ impl World {
     }
 }
 
+/// Without rules and words that leave a client fewer sites than there are.
+fn with_every_site_for_everybody(mut world: World) -> World {
+    world.same_site = false;
+    world.rules.retain(|rule| !rule.action.contains("only"));
+    world
+}
+
 /// Asks for somebody, from behind a resolver that stands somewhere.
 fn ask(snapshot: &Snapshot, board: &Board, rtype: Rtype, subnet: IpNetwork) -> Message {
+    ask_and_tell(snapshot, board, rtype, subnet).0
+}
+
+/// The same, and what the service chose.
+fn ask_and_tell(
+    snapshot: &Snapshot,
+    board: &Board,
+    rtype: Rtype,
+    subnet: IpNetwork,
+) -> (Message, Option<Given>) {
     let name = Name::parse("www.example.com.", None).expect("a name");
     let bytes = query(&name, rtype, Some(subnet));
     let client = IpAddr::V4(Ipv4Addr::new(5, 1, 1, 1));
@@ -249,7 +267,8 @@ fn ask(snapshot: &Snapshot, board: &Board, rtype: Rtype, subnet: IpNetwork) -> M
     let mut out = vec![0; 65_535];
     match respond(&mut Worker::default(), &request, snapshot, board, &mut out) {
         Outcome::Responded(responded) => {
-            Message::read(&out[..responded.length]).expect("a well-formed response")
+            let message = Message::read(&out[..responded.length]).expect("a well-formed response");
+            (message, responded.steered.map(|steered| steered.given))
         }
         Outcome::Dropped | Outcome::Limited(_) => panic!("no response"),
     }
@@ -338,31 +357,92 @@ proptest! {
             prop_assert_eq!(same, 1);
         }
     }
+
+    /// Whatever is down, drained or forced: an answer is empty only where `all_down` says so, a rule denies, or there is nothing that
+    /// may be given out at all.
+    #[test]
+    fn meaning_9_no_answer_is_empty_unless_all_down_says_so(
+        world in worlds().prop_map(with_every_site_for_everybody),
+        shown in shown(),
+        clients in vec(networks(), 8),
+    ) {
+        let (snapshot, board) = world.publish(&shown);
+        let service = &snapshot.services()[0];
+        for rtype in [Rtype::A, Rtype::AAAA] {
+            // What a site has of the type, of those that are not drained.
+            let of_site = |site: usize| -> Vec<Verdict> {
+                let found = service.find_type(rtype);
+                let records = found.map(|rtype| service.records(rtype, site as u16)).unwrap_or_default();
+                let is_open = board.share(service.sites[site].share) != Share::DRAINED;
+                let verdicts = records.iter().map(|record| board.verdict(record.verdict));
+                verdicts.filter(|_| is_open).collect()
+            };
+            let sites: Vec<Vec<Verdict>> = (0..world.sites.len()).map(of_site).collect();
+            let counts = |site: &Vec<Verdict>| {
+                let up = site.iter().filter(|verdict| verdict.is_served()).count();
+                up > 0 && up >= site.len().min(usize::from(world.min_up))
+            };
+            let may_be_given = |site: &Vec<Verdict>| site.iter().any(|verdict| *verdict != Verdict::ForcedDown);
+            let has_data = match world.all_down {
+                _ if sites.iter().any(counts) => true,
+                "nodata" => false,
+                "servfail" | "preferred" | "all" => sites.iter().any(may_be_given),
+                // Kept for A, where any site has that.
+                _ => rtype == Rtype::A && world.sites.iter().any(|site| site.v4.max(u8::from(!site.has_v6)) > 0),
+            };
+            for client in &clients {
+                let (message, given) = ask_and_tell(&snapshot, &board, rtype, *client);
+                if given == Some(Given::NoSite(NoSite::Denied)) {
+                    prop_assert!(world.rules.iter().any(|rule| rule.action == "deny: true"));
+                    continue;
+                }
+                let is_failure = message.rcode() == 2;
+                prop_assert!(!is_failure || world.all_down == "servfail" && !sites.iter().any(counts));
+                prop_assert_eq!(
+                    !message.answers().is_empty() || is_failure, has_data,
+                    "{} for {}: {} of {:?}\n{}", rtype, client, message.rcode(), sites, world.sites_yaml()
+                );
+            }
+        }
+    }
 }
 
-/// How many of the clients get each of some sites that stand at one spot.
-fn count_by_site(sites: usize, share_of_first: Share) -> Vec<u32> {
+/// Some sites that stand at one spot, and clients there.
+fn one_spot(sites: usize, near: Option<&'static str>, spill: bool) -> World {
     let site = Site { spot: Some(0), weight: 100, handicap: 0, v4: 1, has_v6: false };
-    let world = World {
+    World {
         sites: vec![site; sites],
         rules: Vec::new(),
-        near: Some("150 km"),
-        spill: false,
+        near,
+        spill,
         sites_per_answer: 1,
         same_site: false,
         min_up: 1,
         all_down: "preferred",
         rows: vec![(IpNetwork::new(Ipv4Addr::new(5, 0, 0, 0).into(), 8).expect("a network"), Place::City(0))],
+    }
+}
+
+/// Which site each of so many clients gets.
+fn sites_of_clients(snapshot: &Snapshot, board: &Board, clients: u16) -> Vec<usize> {
+    let site = |client: u16| {
+        let [high, low] = client.to_be_bytes();
+        let subnet = IpNetwork::new(Ipv4Addr::new(5, high, low, 0).into(), 24).expect("a network");
+        let message = ask(snapshot, board, Rtype::A, subnet);
+        usize::from(message.answers()[0].rdata[3]) / 4
     };
+    (0..clients).map(site).collect()
+}
+
+/// How many of the clients get each of some sites that stand at one spot.
+fn count_by_site(sites: usize, share_of_first: Share) -> Vec<u32> {
     let mut shares = vec![Share::FULL.0; sites];
     shares[0] = share_of_first.0;
+    let world = one_spot(sites, Some("150 km"), false);
     let (snapshot, board) = world.publish(&Shown { verdicts: vec![1], shares, prices: vec![0] });
     let mut counts = vec![0; sites];
-    for block in 0..2_000_u16 {
-        let [high, low] = block.to_be_bytes();
-        let subnet = IpNetwork::new(Ipv4Addr::new(5, high, low, 0).into(), 24).expect("a network");
-        let message = ask(&snapshot, &board, Rtype::A, subnet);
-        counts[usize::from(message.answers()[0].rdata[3]) / 4] += 1;
+    for site in sites_of_clients(&snapshot, &board, 2_000) {
+        counts[site] += 1;
     }
     counts
 }
@@ -378,4 +458,61 @@ fn meaning_10_all_near_sites_share_alike_however_many() {
 fn meaning_10_a_share_takes_its_part_of_what_a_site_would_have() {
     let half = count_by_site(2, Share(Share::FULL.0 / 2))[0];
     assert!((440..=560).contains(&half), "{half} of 2,000 clients instead of 500");
+}
+
+/// An operator drains a site over ten minutes, and later takes that back over five: whoever has to move does so once each way.
+#[test]
+fn meaning_10_over_a_drain_and_back_each_client_moves_once_each_way() {
+    const CLIENTS: u16 = 400;
+    const STEPS: u64 = 20;
+    for (near, spill) in [(Some("150 km"), false), (None, false), (None, true)] {
+        let world = one_spot(3, near, spill);
+        let (snapshot, board) =
+            world.publish(&Shown { verdicts: vec![1], shares: vec![u16::MAX], prices: vec![0] });
+        let mut overrides = Overrides::default();
+        // What each client gets at each step of the way.
+        let mut follow = |wish: Wish, now: u64, over: u64| -> Vec<Vec<usize>> {
+            let order = Order {
+                wish,
+                site: "s0".to_owned(),
+                service: None,
+                lasts: None,
+                over,
+                reason: String::new(),
+                by: String::new(),
+                anyway: false,
+            };
+            overrides.follow(&order, board.layout(), now).expect("it is followed");
+            let step = |number: u64| {
+                let now = now + over * number / STEPS;
+                overrides.expire(now);
+                for (slot, of) in board.layout().shares.iter().enumerate() {
+                    board.set_share(slot as u32, overrides.share(&of.site, &of.service, now));
+                }
+                sites_of_clients(&snapshot, &board, CLIENTS)
+            };
+            (0..=STEPS).map(step).collect()
+        };
+        let away = follow(Wish::Drain, 1_000_000, 600_000);
+        let back = follow(Wish::Undrain, 9_000_000, 300_000);
+        let at_home = |step: &Vec<usize>| step.iter().filter(|site| **site == 0).count();
+        let all = at_home(&away[0]);
+        assert!(all > usize::from(CLIENTS) / 4, "{all}");
+        // Little by little.
+        for half in [&away, &back].map(|way| at_home(&way[STEPS as usize / 2])) {
+            assert!((all * 2 / 5..=all * 3 / 5).contains(&half), "{half} of {all} at half the time");
+        }
+        assert_eq!((at_home(&away[STEPS as usize]), at_home(&back[0])), (0, 0));
+        assert_eq!(back[STEPS as usize], away[0], "who is where in the end");
+        for client in 0..usize::from(CLIENTS) {
+            let moves =
+                |way: &[Vec<usize>]| way.windows(2).filter(|step| step[0][client] != step[1][client]).count();
+            let expected = usize::from(away[0][client] == 0);
+            assert_eq!(
+                (moves(&away), moves(&back)),
+                (expected, expected),
+                "moves of {client}, near {near:?}"
+            );
+        }
+    }
 }
