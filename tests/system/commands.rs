@@ -593,6 +593,53 @@ fn map_and_simulate_know_the_nearest_valid_word_and_do_without_a_database() {
     assert!(ran.stdout.contains("databases  none: by rules and the order of sites only\n"), "{}", ran.stdout);
 }
 
+#[test]
+fn simulate_draws_a_picture_in_which_the_site_is_out() {
+    let home = world::home();
+    let ran = home.run(&["simulate", "web", "--down", "fra", "--svg", "out.svg"]).expect(0);
+    assert!(!ran.stdout.contains("<svg"), "{}", ran.stdout);
+    let picture = home.read("out.svg");
+    let texts = texts_of(&picture);
+    assert!(texts.iter().any(|text| text == "web: who moves when fra is down"), "{texts:?}");
+    let label = |text: &str| texts.iter().filter(|other| *other == text).count();
+    assert_eq!(["fra (out)", "fra", "syd", "iad"].map(label), [1, 0, 1, 1], "{texts:?}");
+    // Who leaves Frankfurt is somewhere else: what the legend says.
+    let legend = |site: &str| texts.iter().find(|text| text.starts_with(&format!("{site}  IPv4"))).cloned();
+    assert!(legend("fra").is_some_and(|text| text.contains(" to  0.0 %")), "{texts:?}");
+    assert_ne!(picture, {
+        home.run(&["simulate", "web", "--down", "syd", "--svg", "other.svg"]).expect(0);
+        home.read("other.svg")
+    });
+}
+
+/// Of an XML document without comments, sections or instructions, all of whose elements have to end as they began.
+#[track_caller]
+fn texts_of(document: &str) -> Vec<String> {
+    let mut open: Vec<&str> = Vec::new();
+    let mut texts = Vec::new();
+    let mut rest = document.strip_prefix('<').expect("it begins with an element");
+    loop {
+        let (tag, after) = rest.split_once('>').expect("the end of a tag");
+        let name = tag.split([' ', '/']).next().unwrap_or_default();
+        match (tag.strip_prefix('/'), tag.ends_with('/')) {
+            (Some(name), _) => assert_eq!(open.pop(), Some(name), "in {document}"),
+            (None, true) => {}
+            (None, false) => open.push(name),
+        }
+        assert!(!tag.contains(['<', '\n']) && tag.matches('"').count() % 2 == 0, "<{tag}>");
+        let Some((text, next)) = after.split_once('<') else {
+            assert_eq!((open.len(), after.trim()), (0, ""), "what is left of {document}");
+            return texts;
+        };
+        assert!(!open.is_empty(), "a second document after {text}");
+        let entities = ["&amp;", "&lt;", "&gt;", "&quot;", "&apos;"];
+        let known: usize = entities.iter().map(|entity| text.matches(entity).count()).sum();
+        assert_eq!(text.matches('&').count(), known, "{text}");
+        texts.push(text.trim().to_owned());
+        rest = next;
+    }
+}
+
 // diff
 
 /// A zone `www` and two folders of it: `zones`, and `next`.
