@@ -285,7 +285,7 @@ fn overrides_that_cannot_be_read_are_told_and_kept() {
 }
 
 /// Ports of this machine that something listens at, until they are dropped.
-fn listeners(addresses: [&str; 3]) -> (u16, Vec<Option<TcpListener>>) {
+pub(crate) fn listeners(addresses: [&str; 3]) -> (u16, Vec<Option<TcpListener>>) {
     for _ in 0..50 {
         let first = TcpListener::bind((addresses[0], 0)).expect("a port");
         let port = first.local_addr().expect("it is bound").port();
@@ -299,7 +299,7 @@ fn listeners(addresses: [&str; 3]) -> (u16, Vec<Option<TcpListener>>) {
 }
 
 /// Two sites, and a canary beside them.
-fn checked_home(port: u16, network: &str) -> Home {
+pub(crate) fn checked_home(port: u16, network: &str) -> Home {
     let home = world::home();
     home.write(
         "zones/sites.yaml",
@@ -476,9 +476,66 @@ fn meaning_9_one_site_of_a_service_always_may_leave_and_the_next_is_held_while_o
         .process
         .wait_for_line("service web, site iad: is down, and is given out all the same (blast radius)");
     assert_eq!(sydney(&server), "127.88.9.3");
+    let ran = server.home.run(&["explain", "www.example.com", "--from", "8.8.8.8", "--running"]).expect(0);
+    let iad = ran.stdout.lines().find(|line| line.contains(". iad ")).expect("a line of the ranking");
+    assert!(iad.contains(" held ") && ran.stdout.contains("chosen    iad\n"), "{}", ran.stdout);
     // Where all are down, the operator said what happens.
     drop(listening[1].take());
     server.process.wait_for_line("service web: every site is down; no canaries are configured");
     wait_for_answer(&server, &question_from("www.example.com", "A", SYDNEY), "127.88.9.1");
+    server.stop();
+}
+
+#[test]
+fn meaning_9_where_too_few_sites_are_left_panic_gives_out_all_but_those_that_are_drained() {
+    let (port, mut listening) = listeners(["127.88.11.1", "127.88.11.2", "127.88.11.3"]);
+    let home = checked_home(port, "127.88.11");
+    home.replace(
+        "zones/sites.yaml",
+        "services:",
+        "  iad: { location: [38.95, -77.45], A: 127.88.11.3 }\nservices:",
+    );
+    let guards = "sites: [syd, fra, iad]\n    blast_radius: off\n    panic: 60%";
+    home.replace("zones/sites.yaml", "sites: [syd, fra]", guards);
+    let server = Server::start(home);
+    // Two of three are enough.
+    drop(listening[0].take());
+    wait_for_answer(&server, &question_from("www.example.com", "A", SYDNEY), "127.88.11.3");
+    // One is not.
+    drop(listening[2].take());
+    wait_for_answer(&server, &question_from("www.example.com", "A", SYDNEY), "127.88.11.1");
+    assert_eq!(answer_from(&server, "www.example.com", WASHINGTON), "127.88.11.3");
+    server.process.wait_for_line("service web, site syd: is down, and is given out all the same (panic)");
+    let status = server.status();
+    assert_eq!(
+        ["syd", "fra", "iad"].map(|name| site(&status, name)["held"].as_str()),
+        [Some("panic"), None, Some("panic")]
+    );
+    let ran = server.home.run(&["explain", "www.example.com", "--from", "1.1.1.1", "--running"]).expect(0);
+    let syd = ran.stdout.lines().find(|line| line.contains(". syd ")).expect("a line of the ranking");
+    assert!(syd.contains(" held ") && ran.stdout.contains("chosen    syd\n"), "{}", ran.stdout);
+    server.tell(&["drain", "syd"]).expect(0);
+    assert_eq!(sydney(&server), "127.88.11.3");
+    server.stop();
+}
+
+#[test]
+fn a_drain_may_be_taken_back_little_by_little() {
+    let server = Server::start(home());
+    server.tell(&["drain", "syd"]).expect(0);
+    assert_eq!(sydney(&server), FRA);
+    let ran = server.tell(&["undrain", "syd", "--over", "3s"]).expect(0);
+    assert_eq!(ran.stdout, "syd: takes clients again over 3s\n");
+    assert_eq!(server.status()["overrides"][0]["what"], "undrained");
+    let share = |server: &Server| site(&server.status(), "syd")["share"].as_f64().expect("a number");
+    let mut seen = vec![share(&server)];
+    while seen.last() != Some(&1.0) {
+        seen.push(share(&server));
+        thread::yield_now();
+    }
+    assert!(seen[0] < 1.0 && seen.is_sorted(), "{seen:?}");
+    assert!(seen.iter().any(|share| *share > 0.0 && *share < 1.0), "{seen:?}");
+    assert_eq!(sydney(&server), SYD);
+    server.wait_for_status("with nothing that stands", |status| status["overrides"] == serde_json::json!([]));
     server.stop();
 }
