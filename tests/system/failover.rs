@@ -16,14 +16,19 @@ use crate::world::{self, SYDNEY, answer_from, question_from, wait_for_answer};
 const PROMISED: Duration = Duration::from_millis(2 * 200 + 200 + 1000);
 
 /// A web server of one site; dropped, its port is closed.
-struct Website {
-    at: SocketAddr,
+pub(crate) struct Website {
+    pub(crate) at: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Website {
     fn start(at: SocketAddr) -> std::io::Result<Website> {
+        Website::start_saying(at, "")
+    }
+
+    /// With a body in each of its answers.
+    pub(crate) fn start_saying(at: SocketAddr, body: &'static str) -> std::io::Result<Website> {
         let listener = TcpListener::bind(at)?;
         let at = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -33,16 +38,17 @@ impl Website {
                 if told.load(Ordering::Relaxed) {
                     return;
                 }
-                let _ = stream.and_then(Website::answer);
+                let _ = stream.and_then(|stream| Website::answer(stream, body));
             }
         });
         Ok(Website { at, stop, thread: Some(thread) })
     }
 
-    fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+    fn answer(mut stream: TcpStream, body: &str) -> std::io::Result<()> {
         stream.set_read_timeout(Some(Duration::from_millis(500)))?;
         let _ = stream.read(&mut [0; 4096])?;
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        let length = body.len();
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
     }
 }
 

@@ -10,6 +10,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::failover::Website;
+use crate::operate::{checked_home, listeners};
 use crate::server::{Home, PATIENCE, Process, Server, ask_tcp, ask_udp, tcp_client, udp_client};
 use crate::world::{
     self, FRANKFURT, SYDNEY, WASHINGTON, answer, answer_from, question_from, wait_for_answer,
@@ -321,6 +323,162 @@ services:
             && timed == attempts("success") + attempts("failure")
     });
     assert_eq!(lint(&page(&server)), "");
+    server.stop();
+}
+
+/// Each of these, to the last digit; a value that is none: there is no such sample.
+#[track_caller]
+fn wait_for_samples(server: &Server, expected: &[(&str, Option<f64>)]) {
+    wait_for_page(server, &format!("{expected:?}"), |samples| {
+        expected.iter().all(|(name, value)| samples.get(*name) == value.as_ref())
+    });
+}
+
+#[test]
+fn what_stands_between_checks_and_answers_is_told() {
+    let (port, mut listening) = listeners(["127.88.30.1", "127.88.30.2", "127.88.30.3"]);
+    let home = checked_home(port, "127.88.30");
+    tell_metrics(&home);
+    let mut text = home.read("meridian.yaml");
+    text += &format!(
+        "canaries: [{{ address: 127.88.30.3, tcp: {{}}, port: {port}, every: 200ms, timeout: 200ms }}]\n"
+    );
+    home.write("meridian.yaml", text);
+    let server = Server::start(home);
+    const DRAINED: &str = "meridian_override{service=\"\",site=\"syd\",what=\"drained\"}";
+    const FORCED: &str = "meridian_override{service=\"web\",site=\"fra\",what=\"forced down\"}";
+    const SHARE: &str = "meridian_site_share_ratio{service=\"web\",site=\"syd\"}";
+    const HELD: [&str; 2] = [
+        "meridian_site_held{service=\"web\",site=\"syd\",guard=\"isolation\"}",
+        "meridian_site_held{service=\"web\",site=\"fra\",guard=\"isolation\"}",
+    ];
+    const UP: &str = "meridian_address_up{service=\"web\",site=\"fra\",address=\"127.88.30.2\"}";
+    const ORDERS: &str = "meridian_events_total{kind=\"override\"}";
+    const ALARMS: &str = "meridian_events_total{kind=\"alarm\"}";
+    const ISOLATED: &str = "meridian_isolated";
+    wait_for_samples(
+        &server,
+        &[
+            (DRAINED, None),
+            (FORCED, None),
+            (SHARE, Some(1.0)),
+            (HELD[0], None),
+            (UP, Some(1.0)),
+            (ORDERS, Some(0.0)),
+            (ISOLATED, Some(0.0)),
+            ("meridian_events_total{kind=\"verdict\"}", Some(3.0)),
+        ],
+    );
+    server.tell(&["drain", "syd"]).expect(0);
+    wait_for_samples(&server, &[(DRAINED, Some(1.0)), (SHARE, Some(0.0)), (ORDERS, Some(1.0))]);
+    server.tell(&["undrain", "syd"]).expect(0);
+    server.tell(&["force", "fra", "down", "--service", "web"]).expect(0);
+    wait_for_samples(
+        &server,
+        &[(DRAINED, None), (SHARE, Some(1.0)), (FORCED, Some(1.0)), (UP, Some(0.0)), (ORDERS, Some(3.0))],
+    );
+    server.tell(&["unforce", "fra", "--service", "web"]).expect(0);
+    wait_for_samples(&server, &[(FORCED, None), (UP, Some(1.0)), (ORDERS, Some(4.0))]);
+    let alarms = samples(&page(&server))[ALARMS];
+    // Everything at once, as when the link of this machine goes.
+    listening.iter_mut().for_each(|listener| drop(listener.take()));
+    wait_for_samples(
+        &server,
+        &[(ISOLATED, Some(1.0)), (HELD[0], Some(1.0)), (HELD[1], Some(1.0)), (UP, Some(1.0))],
+    );
+    let page = page(&server);
+    assert_eq!(lint(&page), "");
+    let samples = samples(&page);
+    assert!(samples[ALARMS] > alarms && samples["meridian_events_total{kind=\"guard\"}"] >= 2.0, "{page}");
+    server.stop();
+}
+
+#[test]
+fn what_is_served_is_told_by_its_digest_and_the_age_of_its_databases() {
+    let home = world::home();
+    tell_metrics(&home);
+    let server = Server::start(home);
+    let page = page(&server);
+    let samples = samples(&page);
+    let digest = server.status()["digest"].as_str().expect("a digest").to_owned();
+    assert_eq!(samples.get(&format!("meridian_snapshot_info{{digest=\"{digest}\"}}")), Some(&1.0), "{page}");
+    let built: Vec<_> = samples
+        .iter()
+        .filter(|(name, _)| name.starts_with("meridian_geo_database_build_timestamp_seconds{"))
+        .collect();
+    let [(name, seconds)] = built[..] else { panic!("{page}") };
+    assert!(name.contains("file=\"") && name.ends_with("places-ipv4.mmdb\"}"), "{name}");
+    assert_eq!(*seconds, 1_780_000_000.0);
+    server.stop();
+}
+
+#[test]
+fn responses_that_were_or_would_have_been_one_too_many_are_told() {
+    for (dry_run, deed, other) in [(false, "dropped", "would_have"), (true, "would_have", "dropped")] {
+        let home = world::home();
+        home.write(
+            "meridian.yaml",
+            format!(
+                "listen: \"127.0.0.1:0\"\nworkers: 1\nmetrics: 127.0.0.1:0\n\
+                 answers: {{ rate_limit: {{ per_second: 1, burst: 1, slip: 0, dry_run: {dry_run} }}, cookies: false }}\n"
+            ),
+        );
+        let server = Server::start(home);
+        let client = udp_client(server.at);
+        for _ in 0..100 {
+            client.socket.send(&world::question("v.example.com", "TXT").to_wire()).expect("it is sent");
+        }
+        let of = |samples: &BTreeMap<String, f64>, deed: &str| -> f64 {
+            let begin = format!("meridian_rate_limited_total{{deed=\"{deed}\",level=\"");
+            samples.iter().filter(|(name, _)| name.starts_with(&begin)).map(|(_, count)| count).sum()
+        };
+        wait_for_page(&server, "all queries", |samples| {
+            samples["meridian_queries_total{transport=\"udp\"}"] == 100.0
+        });
+        let samples = samples(&page(&server));
+        assert!(of(&samples, deed) >= 80.0, "{samples:?}");
+        assert_eq!(of(&samples, other), 0.0);
+        server.stop();
+    }
+}
+
+#[test]
+fn what_sites_have_to_do_and_what_they_are_relieved_of_is_told() {
+    let busy = Website::start_saying("127.88.31.1:0".parse().expect("an address"), "950").expect("a port");
+    let port = busy.at.port();
+    let other = Website::start_saying(([127, 88, 31, 2], port).into(), "100").expect("its port is free");
+    let home = world::home();
+    tell_metrics(&home);
+    home.write(
+        "zones/sites.yaml",
+        format!(
+            "sites:
+  syd: {{ location: [-33.87, 151.21], A: 127.88.31.1, capacity: 1000 }}
+  fra: {{ location: [50.11, 8.68], A: 127.88.31.2, capacity: 1000 }}
+services:
+  web:
+    sites: [syd, fra]
+    spill: {{ demand: 500 }}
+    ttl: 0
+    checks: [{{ http: {{ load: {{ body: number }} }}, port: {port}, every: 200ms, timeout: 200ms }}]
+"
+        ),
+    );
+    let server = Server::start(home);
+    let of = |samples: &BTreeMap<String, f64>, name: &str, site: &str| {
+        samples.get(&format!("meridian_site_{name}{{service=\"web\",site=\"{site}\"}}")).copied()
+    };
+    wait_for_page(&server, "a site that is relieved", |samples| {
+        let of = |name, site| of(samples, name, site);
+        of("load_ratio", "syd") == Some(0.95)
+            && of("load_ratio", "fra") == Some(0.1)
+            && of("shed_ratio", "syd").is_some_and(|shed| shed > 0.0 && shed < 1.0)
+            && of("shed_ratio", "fra") == Some(0.0)
+            && of("price_kilometres", "syd") > Some(0.0)
+            && of("price_kilometres", "fra") == Some(0.0)
+    });
+    assert_eq!(lint(&page(&server)), "");
+    drop((busy, other));
     server.stop();
 }
 
