@@ -269,3 +269,54 @@ impl Counting {
         let _ = self.thread.join();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::board::Board;
+    use crate::nameserver::{Transport, Worker, respond};
+    use crate::reload::Reloader;
+    use crate::wire::message::query;
+    use crate::wire::{Name, Rtype};
+
+    #[test]
+    fn a_full_ring_costs_counts_and_no_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let zone = "soa: { primary: ns1.example.net. }\nrecords:\n  \"@\": { NS: ns1.example.net. }\n";
+        std::fs::write(folder.path().join("example.com.yaml"), zone).unwrap();
+        let no_databases: [PathBuf; 0] = [];
+        let reload = Reloader::new(folder.path(), &no_databases, None).reload(false);
+        let (snapshot, layout) = reload.snapshot.unwrap_or_else(|| panic!("{}", reload.findings));
+        let board = Board::new(layout);
+        let question = query(&Name::parse("example.com.", None).unwrap(), Rtype::A, None);
+        let (mut sampler, origins) = ring(3, 4);
+        let mut countries = Countries::new(3, &no_databases);
+        countries.rings.push(origins);
+        let mut counting = countries.start(|| {}).unwrap();
+        let mut worker = Worker::default();
+        let mut out = [0; 1232];
+        let mut answer = || {
+            let client = IpAddr::from([127, 0, 0, 1]);
+            let request = Request { bytes: &question, client, transport: Transport::Udp, now_ms: 0 };
+            let outcome = respond(&mut worker, &request, &snapshot, &board, &mut out);
+            sampler.see(&request, &outcome);
+            assert!(outcome.length().is_some());
+        };
+        // Ten of them are looked at; before there is a table nobody empties the ring.
+        (0..30).for_each(|_| answer());
+        counting.look_at_databases();
+        let wait_for = |unknown: u64| {
+            while counting.totals().unknown < unknown {
+                thread::yield_now();
+            }
+        };
+        let totals = |unknown| Totals { every: 3, countries: Vec::new(), unknown, lost: 6 };
+        wait_for(12);
+        assert_eq!(counting.totals(), totals(12));
+        // There is room again.
+        (0..3).for_each(|_| answer());
+        wait_for(15);
+        assert_eq!(counting.totals(), totals(15));
+        counting.stop();
+    }
+}
