@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::catchment::Catchments;
-use crate::coverage::summary::total;
+use crate::coverage::summary::{Shares, total};
 use crate::coverage::{Addresses, Side, View, count};
 use crate::geo::Databases;
 use crate::geo::read::About;
@@ -104,7 +104,7 @@ pub fn databases<'a>(most: Option<f64>, old: &[About], new: &'a [About]) -> Vec<
     held
 }
 
-/// Services that send more of IPv4 to another site than they may.
+/// Services that send more of IPv4, or of IPv6, to another site than they may.
 #[must_use]
 pub fn moves(most: f64, old: &Live<'_>, new: &Live<'_>) -> Vec<String> {
     let mut held = Vec::new();
@@ -129,10 +129,10 @@ pub fn moves(most: f64, old: &Live<'_>, new: &Live<'_>) -> Vec<String> {
                 moved += part.addresses;
             }
         }
-        let part = moved.of(total(&parts)).v4;
-        if part > most {
+        let Shares { v4, v6 } = moved.of(total(&parts));
+        for (part, family) in [(v4, "IPv4"), (v6, "IPv6")].into_iter().filter(|(part, _)| *part > most) {
             held.push(format!(
-                "{:.1} % of IPv4 go to another site of service \"{}\"",
+                "{:.1} % of {family} go to another site of service \"{}\"",
                 part * 100.0,
                 service.name
             ));

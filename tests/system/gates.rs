@@ -85,18 +85,18 @@ fn rows(networks: &[&str], is_moved: bool) -> Vec<geo::Row> {
 
 #[test]
 fn a_geo_database_that_moves_a_fifth_of_the_address_space_is_held() {
-    let home = world::home();
-    let write = |home: &Home, is_moved, epoch| {
-        geo::write_built(&home.path("geodb"), "more", &rows(&["64.0.0.0/2"], is_moved), epoch);
-    };
-    write(&home, false, 1_780_000_000);
-    let server = Server::start(home);
-    is_held(
-        &server,
-        |home| write(home, true, 1_780_000_001),
-        "% of IPv4 go to another site of service \"web\"",
-    );
-    server.stop();
+    // Of IPv6, two of the five large blocks that registries have.
+    for (family, networks) in [("IPv4", &["64.0.0.0/2"][..]), ("IPv6", &["2600::/12", "2a00::/12"])] {
+        let home = world::home();
+        let write = |home: &Home, is_moved, epoch| {
+            geo::write_built(&home.path("geodb"), "more", &rows(networks, is_moved), epoch);
+        };
+        write(&home, false, 1_780_000_000);
+        let server = Server::start(home);
+        let why = format!("% of {family} go to another site of service \"web\"");
+        is_held(&server, |home| write(home, true, 1_780_000_001), &why);
+        server.stop();
+    }
 }
 
 #[test]
