@@ -675,6 +675,68 @@ services: { web: { sites: [fra, iad] }, one: { sites: [fra] } }
     assert!(only["share"]["ipv4"].as_f64().expect("a number") > 0.3, "{only}");
 }
 
+/// As a reload would end that is not taken over, and one that is held.
+#[test]
+fn the_exit_code_of_diff_is_what_a_reload_would_come_to() {
+    let home = world::home();
+    let next = |text: String| {
+        let _ = fs::create_dir(home.path("next"));
+        home.write("next/sites.yaml", world::sites(1));
+        home.write("next/example.org.zone", world::master_file(1));
+        home.write("next/example.com.yaml", text);
+        ["diff", "next", "--against", "zones"]
+    };
+    let failing = "expect:\n  - { name: www, from: 1.1.1.1, site: fra }\n";
+    let ran = home.run(&next(world::zone(1) + failing)).expect(1);
+    let wanted = "site fra is expected, site syd answers";
+    assert!(ran.stdout.contains("a reload would say: ") && ran.stdout.contains(wanted), "{}", ran.stdout);
+    let names: String = (0..8).map(|number| format!("  n{number}: {{ A: 192.0.2.9 }}\n")).collect();
+    let arguments = next(world::zone(1));
+    home.write("zones/example.com.yaml", world::zone(1) + &names);
+    let ran = home.run(&arguments).expect(4);
+    assert!(ran.stdout.contains("held: 8 of 12 names are gone"), "{}", ran.stdout);
+}
+
+#[test]
+fn pictures_are_drawn_of_what_map_and_diff_tell() {
+    let home = world::home();
+    fs::create_dir(home.path("next")).expect("a folder is made");
+    home.write("next/sites.yaml", world::sites(1).replace("sites: [syd, fra, iad]", "sites: [syd, iad]"));
+    home.write("next/example.com.yaml", world::zone(1));
+    home.write("next/example.org.zone", world::master_file(1));
+    home.run(&["map", "web", "--down", "fra", "--svg", "map.svg", "--png", "map.png"]).expect(0);
+    let diff = ["diff", "next", "--against", "zones", "--svg", "diff.svg", "--png", "diff.png"];
+    home.run(&diff).expect(0);
+    home.run(&[&diff[..], &["--service", "web"]].concat()).expect(0);
+    let ran = home.run(&[&diff[..], &["--service", "wep"]].concat()).expect(2);
+    assert_eq!(ran.stderr, "nobody of service \"wep\" moves; did you mean \"web\"?\n");
+    for (name, title) in [
+        ("map", "web: the site that each place gets, fra down"),
+        ("diff", "web: who moves from zones to next"),
+    ] {
+        let texts = texts_of(&home.read(&format!("{name}.svg")));
+        assert!(texts.iter().any(|text| text == title), "{texts:?}");
+        let png = fs::read(home.path(&format!("{name}.png"))).expect("a picture");
+        assert!(png.starts_with(b"\x89PNG\r\n"), "{name}");
+    }
+}
+
+#[test]
+fn diff_compares_with_a_snapshot_of_history() {
+    let server = Server::start(world::home());
+    server.home.save("zones/example.com.yaml", world::zone(2));
+    server.tell(&["reload"]).expect(0);
+    server.wait_for_status("snapshot 2", |status| status["snapshot"] == 2);
+    let text = server.home.run(&["diff", "--against", "1"]).expect(0).stdout;
+    assert!(
+        text.starts_with("against  snapshot 1, since ") && text.contains("  + v 60 TXT \"2\"\n"),
+        "{text}"
+    );
+    let ran = server.home.run(&["diff", "--against", "7"]).expect(2);
+    assert_eq!(ran.stderr, "snapshot 7 is not kept\n");
+    server.stop();
+}
+
 /// They have neither A nor AAAA.
 #[test]
 fn who_moves_between_sites_of_names_is_told_too() {

@@ -139,6 +139,31 @@ fn a_gate_is_as_wide_as_it_is_set_and_may_be_off() {
 }
 
 #[test]
+fn gates_for_databases_may_be_off() {
+    let home = world::home();
+    home.write(
+        "meridian.yaml",
+        "listen: \"127.0.0.1:0\"\nworkers: 1\ngates: { moves: off, networks: 60% }\n",
+    );
+    let write = |home: &Home, networks: &[&str], is_moved, epoch| {
+        geo::write_built(&home.path("geodb"), "more", &rows(networks, is_moved), epoch);
+    };
+    let wide = ["64.0.0.0/2"];
+    let many: Vec<String> = (0..100).map(|number| format!("5.{number}.0.0/24")).collect();
+    let all: Vec<&str> = many.iter().map(String::as_str).chain(wide).collect();
+    write(&home, &all, false, 1_780_000_000);
+    let server = Server::start(home);
+    // A quarter of IPv4 goes elsewhere, and then half of the networks is gone: each by itself would be held.
+    write(&server.home, &all, true, 1_780_000_001);
+    server.tell(&["reload"]).expect(0);
+    write(&server.home, &all[50..], true, 1_780_000_002);
+    server.tell(&["reload"]).expect(0);
+    write(&server.home, &all[85..], true, 1_780_000_003);
+    assert!(server.tell(&["reload"]).expect(4).stdout.contains("% of its networks are gone"));
+    server.stop();
+}
+
+#[test]
 fn a_database_that_is_not_what_its_checksum_says_is_refused() {
     let home = world::home();
     let server = Server::start(home);

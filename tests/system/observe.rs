@@ -578,6 +578,31 @@ fn what_is_odd_about_a_query_that_is_answered_all_the_same_is_counted() {
 }
 
 #[test]
+fn what_stands_between_the_files_and_what_is_served_is_told() {
+    let home = world::home();
+    tell_metrics(&home);
+    let server = Server::start(home);
+    wait_for_page(&server, "in order", |samples| {
+        samples["meridian_degraded"] == 0.0 && samples["meridian_rolled_back"] == 0.0
+    });
+    server.home.save("zones/example.com.yaml", "soa: nonsense\n");
+    server.tell(&["reload"]).expect(1);
+    wait_for_page(&server, "degraded", |samples| samples["meridian_degraded"] == 1.0);
+    server.home.save("zones/example.com.yaml", world::zone(2));
+    server.tell(&["reload"]).expect(0);
+    server.tell(&["drain", "iad"]).expect(0);
+    server.home.replace("zones/sites.yaml", "sites: [syd, fra, iad]", "sites: [iad]");
+    server.tell(&["reload"]).expect(4);
+    let held = "meridian_reloads_total{outcome=\"held\"}";
+    wait_for_page(&server, "held, and no longer degraded", |samples| {
+        samples[held] >= 1.0 && samples["meridian_degraded"] == 0.0
+    });
+    server.tell(&["rollback", "1"]).expect(0);
+    wait_for_page(&server, "rolled back", |samples| samples["meridian_rolled_back"] == 1.0);
+    server.stop();
+}
+
+#[test]
 fn before_anything_is_served_there_are_no_metrics() {
     let home = world::home();
     tell_metrics(&home);
