@@ -130,11 +130,12 @@ fn tell_of_services(page: &mut Page, status: &Status<'_>) {
             family.sample(&[("service", &service.name), ("site", name_of(site.share))], share);
         }
     }
-    let help = "Kilometres that count besides the distance to a site while it is full, in services that spill; 0 while there is room.";
-    let mut family = page.family("meridian_site_price_kilometres", Gauge, help);
+    let help = "Metres that count besides the distance to a site while it is full, in services that spill; 0 while there is room.";
+    let mut family = page.family("meridian_site_price_metres", Gauge, help);
     for (service, _) in services().filter(|(service, _)| service.spills) {
         for site in &service.sites {
-            let price = spill::in_km(status.board.price(site.share));
+            // In base units, as promtool wants it.
+            let price = 1000.0 * spill::in_km(status.board.price(site.share));
             family.sample(&[("service", &service.name), ("site", name_of(site.share))], price);
         }
     }

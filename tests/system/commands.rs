@@ -673,6 +673,7 @@ services: { web: { sites: [fra, iad] }, one: { sites: [fra] } }
     let [only] = moves.as_slice() else { panic!("{moves:?}") };
     assert_eq!((&only["from"], &only["to"]), (&json!("iad"), &json!("fra")));
     assert!(only["share"]["ipv4"].as_f64().expect("a number") > 0.3, "{only}");
+    assert_eq!(only["countries"][0]["of_country"]["ipv4"], 1.0, "{only}");
 }
 
 /// As a reload would end that is not taken over, and one that is held.

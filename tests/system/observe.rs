@@ -474,8 +474,8 @@ services:
             && of("load_ratio", "fra") == Some(0.1)
             && of("shed_ratio", "syd").is_some_and(|shed| shed > 0.0 && shed < 1.0)
             && of("shed_ratio", "fra") == Some(0.0)
-            && of("price_kilometres", "syd") > Some(0.0)
-            && of("price_kilometres", "fra") == Some(0.0)
+            && of("price_metres", "syd") > Some(0.0)
+            && of("price_metres", "fra") == Some(0.0)
     });
     assert_eq!(lint(&page(&server)), "");
     drop((busy, other));

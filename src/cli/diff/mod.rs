@@ -12,7 +12,7 @@ use super::replayed::Replayed;
 use crate::change::diff::{self, ServiceChange, ZoneChange, in_merged, merge};
 use crate::change::history::History;
 use crate::config::Config;
-use crate::coverage::summary::{Grid, Group, Move, by_site, moves, total};
+use crate::coverage::summary::{Grid, Group, Move, Shares, by_site, moves, total};
 use crate::coverage::{Addresses, Part, Side, count};
 use crate::draw::map::{Map, Mark, draw};
 use crate::finding::{Findings, did_you_mean};
@@ -101,10 +101,17 @@ struct OfType {
     merged: Service,
     all: Addresses,
     moves: Vec<Move>,
-    /// By move, those countries that have most of it.
-    countries: Vec<Vec<(Country, Addresses)>>,
+    /// By move, those countries that have most of it, how many, and of how many in all.
+    countries: Vec<Vec<OfCountry>>,
     parts: Vec<Part<2>>,
     queries: Option<Queries>,
+}
+
+/// Of a country's addresses those that move, and all.
+struct OfCountry {
+    country: Country,
+    moved: Addresses,
+    all: Addresses,
 }
 
 /// Of a file's queries those that ask the service for the type.
@@ -348,18 +355,33 @@ fn types(old: (&Version, usize), new: (&Version, usize)) -> Vec<Rtype> {
 }
 
 /// Those that move most, by what most of them have.
-fn countries(parts: &[Part<2>], moved: &Move) -> Vec<(Country, Addresses)> {
+fn countries(parts: &[Part<2>], way: &Move) -> Vec<OfCountry> {
     const MOST: usize = 5;
-    let mut countries: BTreeMap<Country, Addresses> = BTreeMap::new();
-    for part in parts.iter().filter(|part| part.given == [moved.from, moved.to]) {
-        if let Some(country) = part.country {
-            *countries.entry(country).or_default() += part.addresses;
+    let mut countries: BTreeMap<Country, [Addresses; 2]> = BTreeMap::new();
+    for part in parts {
+        let Some(country) = part.country else { continue };
+        let [moved, all] = countries.entry(country).or_default();
+        *all += part.addresses;
+        if part.given == [way.from, way.to] {
+            *moved += part.addresses;
         }
     }
-    let mut countries: Vec<(Country, Addresses)> = countries.into_iter().collect();
-    countries.sort_by_key(|(country, Addresses { v4, v6 })| (std::cmp::Reverse((*v4, *v6)), *country));
+    let mut countries: Vec<OfCountry> = countries
+        .into_iter()
+        .filter(|(_, [moved, _])| *moved != Addresses::default())
+        .map(|(country, [moved, all])| OfCountry { country, moved, all })
+        .collect();
+    countries.sort_by_key(|of| (std::cmp::Reverse((of.moved.v4, of.moved.v6)), of.country));
     countries.truncate(MOST);
     countries
+}
+
+impl OfCountry {
+    /// Which part of the country moves, of IPv4; of IPv6 where it has no IPv4.
+    fn part(&self) -> f64 {
+        let Shares { v4, v6 } = self.moved.of(self.all);
+        if self.all.v4 > 0 { v4 } else { v6 }
+    }
 }
 
 impl SentElsewhere {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Changed, OfType, SentElsewhere, State, Told};
+use super::{Changed, OfCountry, OfType, SentElsewhere, State, Told};
 use crate::change::diff::{RecordChange, Records, ServiceChange, ZoneChange};
 use crate::cli::coverage::{name_of, percent, quantile, shares_json, table};
 use crate::cli::replayed::Replayed;
@@ -10,7 +10,6 @@ use crate::control::{findings_as_json, outcome_name};
 use crate::coverage::Addresses;
 use crate::coverage::summary::Move;
 use crate::finding::printable;
-use crate::geo::Country;
 use crate::nameserver::Given;
 use crate::reload::Outcome;
 use crate::wire::Name;
@@ -55,7 +54,7 @@ impl OfType {
         text.push('\n');
         let mut rows = vec![["", "from", "to", "IPv4", "IPv6"].map(str::to_owned).to_vec()];
         rows[0].extend(self.queries.is_some().then(|| "queries".to_owned()));
-        rows[0].extend(["added km", "p95", "most of them in"].map(str::to_owned));
+        rows[0].extend(["added km", "p95", "of countries"].map(str::to_owned));
         for (moved, countries) in self.moves.iter().zip(&self.countries) {
             let shares = moved.addresses.of(self.all);
             let [from, to] = [moved.from, moved.to].map(|given| self.name_of(given).to_owned());
@@ -63,7 +62,8 @@ impl OfType {
             let way = [moved.from, moved.to];
             row.extend(part(alike.iter().map(|of_type| of_type.queries(|given| given == way))).map(percent));
             row.extend([0.5, 0.95].map(|part| quantile(&moved.added_km, part)));
-            row.push(countries.iter().map(|(country, _)| country.to_string()).collect::<Vec<_>>().join(" "));
+            let told = |of: &OfCountry| format!("{} {:.0} %", of.country, of.part() * 100.0);
+            row.push(countries.iter().map(told).collect::<Vec<_>>().join(", "));
             rows.push(row);
         }
         if !self.moves.is_empty() {
@@ -74,9 +74,13 @@ impl OfType {
     }
 
     fn to_json(&self) -> Value {
-        let told = |(moved, countries): (&Move, &Vec<(Country, Addresses)>)| {
-            let countries = countries.iter().map(|(country, addresses)| {
-                json!({ "country": country.to_string(), "share": shares_json(addresses.of(self.all)) })
+        let told = |(moved, countries): (&Move, &Vec<OfCountry>)| {
+            let countries = countries.iter().map(|of| {
+                json!({
+                    "country": of.country.to_string(),
+                    "share": shares_json(of.moved.of(self.all)),
+                    "of_country": shares_json(of.moved.of(of.all)),
+                })
             });
             json!({
                 "from": self.name_of(moved.from),
