@@ -284,6 +284,18 @@ fn write_check(out: &mut String, check: &Value) -> fmt::Result {
 }
 
 /// What operators said, and whether the server knows itself to be cut off.
+/// Of an override: until when, who, and why.
+pub(super) fn who_said_so(standing: &Value) -> String {
+    let until = match standing["until"].as_u64().zip(now()) {
+        Some((until, now)) => format!("for {} more", in_words(1000 * until.saturating_sub(now))),
+        None => "until it is taken back".to_owned(),
+    };
+    match text(&standing["reason"]) {
+        reason if reason.is_empty() => format!("{until}, by {}", text(&standing["by"])),
+        reason => format!("{until}, by {}: {reason}", text(&standing["by"])),
+    }
+}
+
 fn write_overrides(out: &mut String, status: &Value) -> fmt::Result {
     match status["isolated"].as_bool() {
         Some(true) => writeln!(out, "\nevery canary fails: the fault is here, and no site leaves")?,
@@ -295,16 +307,8 @@ fn write_overrides(out: &mut String, status: &Value) -> fmt::Result {
     }
     for standing in list(&status["overrides"]) {
         let service = standing["service"].as_str().map_or("every service".to_owned(), printable);
-        let until = match standing["until"].as_u64().zip(now()) {
-            Some((until, now)) => format!("for {} more", in_words(1000 * until.saturating_sub(now))),
-            None => "until it is taken back".to_owned(),
-        };
-        write!(out, "  {:20} {:12} in {service}, {until}", text(&standing["site"]), text(&standing["what"]))?;
-        write!(out, ", by {}", text(&standing["by"]))?;
-        match text(&standing["reason"]) {
-            reason if reason.is_empty() => writeln!(out)?,
-            reason => writeln!(out, ": {reason}")?,
-        }
+        let (site, what) = (text(&standing["site"]), text(&standing["what"]));
+        writeln!(out, "  {site:20} {what:12} in {service}, {}", who_said_so(standing))?;
     }
     Ok(())
 }

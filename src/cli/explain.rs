@@ -10,6 +10,7 @@ use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use super::Places;
+use super::ask::who_said_so;
 use super::served::Served;
 use crate::catchment::{Catch, ServiceIndex};
 use crate::control::{self, findings_as_json};
@@ -81,6 +82,8 @@ struct Ranked {
     cost: Option<f64>,
     basis: &'static str,
     verdict: String,
+    /// What operators and guards say of it, at the running server.
+    causes: Vec<String>,
     /// How much of its clients it takes, from 0 to 1.
     share: f64,
     /// Kilometres that count besides its distance while it is full; none where the service does not spill.
@@ -170,6 +173,7 @@ impl Explain {
         if let Some(Steered { service: index, .. }) = responded.steered {
             let service = &reloader.services()[usize::from(index)];
             explanation.add_service(from, service, index, &snapshot, &board, &responded);
+            explanation.add_causes(status.as_ref(), &service.name);
             if let (Some(served), Some((number, place))) = (&served, &mut explanation.rule) {
                 *place = served.place(&service.rules[*number - 1].at);
             }
@@ -267,11 +271,34 @@ impl Explanation {
                     None => "order",
                 },
                 verdict: verdict.to_string(),
+                causes: Vec::new(),
                 share: f64::from(share.0) / f64::from(Share::FULL.0),
                 price_km: service
                     .spill
                     .then(|| spill::in_km(board.price(compiled.sites[usize::from(site)].share))),
             });
+        }
+    }
+
+    /// What stands between the checks and the answers at the running server: operators' words and guards.
+    fn add_causes(&mut self, status: Option<&Value>, service: &str) {
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let Some(status) = status else { return };
+        let of_service =
+            list(&status["services"]).into_iter().find(|known| known["name"] == service).unwrap_or_default();
+        for ranked in &mut self.ranking {
+            let is_meant = |standing: &&Value| {
+                standing["site"] == *ranked.site
+                    && (standing["service"].is_null() || standing["service"] == service)
+            };
+            let said = list(&status["overrides"]);
+            let said = said.iter().filter(is_meant).map(|standing| {
+                format!("{} {}", standing["what"].as_str().unwrap_or_default(), who_said_so(standing))
+            });
+            let sites = list(&of_service["sites"]);
+            let held = sites.iter().filter(|site| site["site"] == *ranked.site);
+            let held = held.filter_map(|site| Some(format!("held: {}", site["held"].as_str()?)));
+            ranked.causes = said.chain(held).collect();
         }
     }
 
@@ -298,6 +325,7 @@ impl Explanation {
                 "km": ranked.km.map(f64::round),
                 "cost": ranked.cost.map(f64::round),
                 "basis": ranked.basis,
+                "causes": ranked.causes,
                 "verdict": ranked.verdict,
                 "share": ranked.share,
                 "price_km": ranked.price_km.map(f64::round),
@@ -348,6 +376,9 @@ impl Explanation {
                 "{title:9} {number:3}. {site:12} {:8} by {:8} {km}{price}{taken}",
                 ranked.verdict, ranked.basis
             )?;
+            for cause in &ranked.causes {
+                writeln!(out, "{:14} {cause}", "")?;
+            }
         }
         if self.service.is_some() {
             writeln!(out, "chosen    {}", self.chosen.as_deref().unwrap_or("none"))?;

@@ -21,7 +21,7 @@ use crate::change::Cause;
 use crate::daemon::Event;
 use crate::finding::{Findings, Severity};
 use crate::health::overrides::Refusal;
-use crate::reload::Outcome;
+use crate::reload::{Outcome, ZoneStatus};
 
 mod command;
 mod status;
@@ -271,10 +271,23 @@ pub fn replace_reply(replaced: &Result<u32, String>) -> Reply {
     }
 }
 
-/// How a reload went, and which snapshot is served now.
+/// How a reload went, which snapshot is served now, and which zones are not as their files say.
 #[must_use]
-pub fn reload_reply(outcome: Outcome, snapshot: Option<u64>, findings: &Findings) -> Reply {
-    json!({ "outcome": outcome_name(outcome), "snapshot": snapshot, "findings": findings_as_json(findings) })
+pub fn reload_reply(
+    outcome: Outcome,
+    snapshot: Option<u64>,
+    zones: &[ZoneStatus],
+    findings: &Findings,
+) -> Reply {
+    let in_state = |state: &str| -> Vec<String> {
+        zones.iter().filter(|zone| state_of(zone) == state).map(|zone| zone.name.to_string()).collect()
+    };
+    json!({
+        "outcome": outcome_name(outcome),
+        "snapshot": snapshot,
+        "zones": { "all": zones.len(), "kept": in_state("kept"), "broken": in_state("broken") },
+        "findings": findings_as_json(findings),
+    })
 }
 
 /// How a reload went, in words.

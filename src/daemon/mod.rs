@@ -490,7 +490,8 @@ impl Main {
         }
         self.manager.reloaded(&self.in_brief());
         if let Some(reply) = reply {
-            let _ = reply.send(control::reload_reply(outcome, self.served_number(), &self.last_findings));
+            let (number, zones) = (self.served_number(), self.reloader.zones());
+            let _ = reply.send(control::reload_reply(outcome, number, &zones, &self.last_findings));
         }
     }
 
@@ -629,7 +630,8 @@ impl Main {
         self.health.retire();
         self.ask_the_server_for_a_zone();
         if let Some(reply) = reply {
-            let _ = reply.send(control::reload_reply(outcome, Some(number), &self.last_findings));
+            let zones = self.reloader.zones();
+            let _ = reply.send(control::reload_reply(outcome, Some(number), &zones, &self.last_findings));
         }
         Ok(())
     }

@@ -182,7 +182,9 @@ fn reload_exits_with_0_for_all_1_for_some_and_3_for_nothing() {
     let reload = |code: i32| server.home.run(&["reload", "--json"]).expect(code).json();
     assert_eq!(reload(0)["outcome"], "unchanged");
     server.home.save("zones/example.com.yaml", "records: {");
-    assert_eq!(reload(1)["outcome"], "kept some");
+    let told = reload(1);
+    assert_eq!(told["outcome"], "kept some");
+    assert_eq!(told["zones"], json!({ "all": 2, "kept": ["example.com."], "broken": [] }));
     server.home.save("zones/sites.yaml", "sites: {");
     assert_eq!(reload(3)["outcome"], "took nothing");
     server.home.save("zones/sites.yaml", world::sites(1));

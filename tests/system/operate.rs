@@ -134,10 +134,13 @@ fn explain_of_the_running_server_knows_what_operators_said() {
         let words = [&["explain", "www.example.com", "--from", "1.1.1.1"], more].concat();
         server.home.run(&words).expect(0).stdout
     };
-    server.tell(&["drain", "syd"]).expect(0);
+    server.tell(&["drain", "syd", "--reason", "kernel upgrade"]).expect(0);
     assert!(explain(&[]).contains("chosen    syd\n"));
     let running = explain(&["--running"]);
     assert!(running.contains("chosen    fra\n") && running.contains(" drained\n"), "{running}");
+    let line =
+        running.lines().find(|line| line.contains("until it is taken back, by ")).expect("who said so");
+    assert!(line.trim_start().starts_with("drained until") && line.ends_with(": kernel upgrade"), "{line}");
     server.tell(&["force", "syd", "up"]).expect(0);
     let running = explain(&["--running"]);
     assert!(running.contains("chosen    syd\n") && running.contains("forced up"), "{running}");
@@ -479,6 +482,7 @@ fn meaning_9_one_site_of_a_service_always_may_leave_and_the_next_is_held_while_o
     let ran = server.home.run(&["explain", "www.example.com", "--from", "8.8.8.8", "--running"]).expect(0);
     let iad = ran.stdout.lines().find(|line| line.contains(". iad ")).expect("a line of the ranking");
     assert!(iad.contains(" held ") && ran.stdout.contains("chosen    iad\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains(&format!("{iad}\n               held: blast radius\n")), "{}", ran.stdout);
     // Where all are down, the operator said what happens.
     drop(listening[1].take());
     server.process.wait_for_line("service web: every site is down; no canaries are configured");
