@@ -193,6 +193,8 @@ fn whoever_is_killed_while_writing_starts_with_what_was_served() {
     let mut server = Server::start(home);
     for round in 0..rounds {
         let version = 2 + round;
+        // What operators say is written down as well, at about the same time.
+        let order = server.home.spawn(&[if round % 4 < 2 { "drain" } else { "undrain" }, "fra"]);
         server.home.save("zones/example.com.yaml", world::zone(version));
         if round % 2 == 0 {
             wait_for_answer(&server, &question("v.example.com", "TXT"), &format!("\"{version}\""));
@@ -202,7 +204,13 @@ fn whoever_is_killed_while_writing_starts_with_what_was_served() {
         server.process.kill();
         let process = server.home.spawn(&["serve", "--config", "meridian.yaml"]);
         server = Server::of(process, server.home);
+        drop(order);
         assert_eq!(answer(&server, "v.example.com", "TXT"), format!("\"{version}\""));
+        let overrides = server.status()["overrides"].as_array().map(Vec::len);
+        assert!(overrides.is_some_and(|count| count <= 1), "{overrides:?}");
+        let log = server.process.lines();
+        let is_void = |line: &&String| line.contains(" are void") || line.contains(" are not known");
+        assert_eq!(log.iter().find(is_void), None);
         // Whatever is listed is whole.
         let told = server.home.run(&["history", "--json"]).expect(0).json();
         for entry in told["snapshots"].as_array().expect("a list") {
