@@ -115,7 +115,8 @@ impl<A: Bits> Ranges<A> {
     }
 
     /// The range that an address lies in, and its class.
-    #[inline]
+    // Always: who tells of a query looks up as well, and for a second caller the first would have to call.
+    #[inline(always)]
     #[must_use]
     pub fn find(&self, address: A) -> (usize, u32) {
         let upper = address.upper();
