@@ -235,7 +235,7 @@ fn explain_tells_programs_all_that_led_to_an_answer() {
     let mut last = 0.0;
     for ranked in ranking {
         let keys: Vec<&String> = ranked.as_object().expect("a mapping").keys().collect();
-        assert_eq!(keys, ["basis", "cost", "km", "price_km", "share", "site", "verdict"]);
+        assert_eq!(keys, ["basis", "causes", "cost", "km", "price_km", "share", "site", "verdict"]);
         assert_eq!((&ranked["basis"], &ranked["verdict"]), (&json!("distance"), &json!("up")));
         let km = ranked["km"].as_f64().expect("a number");
         assert!(km >= last && ranked["cost"].as_f64() == Some(km), "{ranking:?}");
