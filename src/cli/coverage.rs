@@ -119,18 +119,14 @@ impl Ground {
 }
 
 impl World<'_> {
-    pub(super) fn side<'a>(&'a self, board: &'a Board) -> Side<'a> {
+    /// Who is given what on each of some boards.
+    pub(super) fn count<const N: usize>(&self, boards: [&Board; N]) -> Vec<Part<N>> {
         let view = View { snapshot: &self.ground.snapshot, service: self.index, rtype: self.rtype };
-        Side { view, board }
-    }
-
-    /// Who is given what.
-    pub(super) fn count<const N: usize>(&self, sides: [Side<'_>; N]) -> Vec<Part<N>> {
-        let counted = self.ground.census.as_ref().and_then(|census| count_in(census, sides));
-        counted.unwrap_or_else(|| {
-            let open = || Databases::open(&self.ground.paths, &mut Findings::new());
-            count(sides, self.ground.databases.get_or_init(open))
-        })
+        if let Some(census) = &self.ground.census {
+            return count_in(census, view, boards);
+        }
+        let open = || Databases::open(&self.ground.paths, &mut Findings::new());
+        count(boards.map(|board| Side { view, board }), self.ground.databases.get_or_init(open))
     }
 
     /// What each site has room for, in parts of all that clients ask for, where the service spills.

@@ -59,7 +59,7 @@ impl MapCommand {
         let ground = Ground::open(&self.places)?;
         let world = ground.world(&self.service, self.rtype.as_deref())?;
         let board = world.board(&self.down, &[])?;
-        let parts = world.count([world.side(&board)]);
+        let parts = world.count([&board]);
         let all = total(&parts);
         let groups = by_site(&world.service, &parts);
         let shares = |group: &Group| group.addresses.of(all);

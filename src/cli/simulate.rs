@@ -167,12 +167,11 @@ impl Simulate {
 
     fn play(&self, world: &World<'_>) -> Result<(Outcome, Vec<Part<2>>), Failure> {
         let [before, after] = [world.board(&[], &[])?, world.board(&self.down, &self.drain)?];
-        let sides = [world.side(&before), world.side(&after)];
         let clients = match &self.queries {
             None => None,
             Some(path) => Some(Answered::read(path, world, [&before, &after])?),
         };
-        let parts = world.count(sides);
+        let parts = world.count([&before, &after]);
         let first: Vec<Part<1>> = parts
             .iter()
             .map(|part| Part {

@@ -1,13 +1,14 @@
 //! Who gets which site, counted over the whole address space.
 //!
 //! The geo databases are walked once more, beside the compiled tables: each network is steered as a query from it
-//! would be, and its addresses count for its place and its site. Where a census was taken while the tables were compiled and
-//! nobody's share decides, they need not be walked again. Nothing is counted that a query cannot be: special-purpose
+//! would be, and its addresses count for its place and its site. Where a census was taken while the tables were compiled,
+//! they need not be walked again. Nothing is counted that a query cannot be: special-purpose
 //! addresses are left out, and those of which no database knows anything, which are nobody's. With no database at all every
 //! address counts. Of IPv6 only what the registries have.
 //!
 //! An answer holds for the whole block that its scope names (meaning 5), so that few addresses need to be steered. Where a share
-//! decides, that is a /24, or a /56: of IPv4 each is steered, of IPv6 a sample, since a /32 has 16 million of them.
+//! decides, that is a /24, or a /56: of IPv4 each is steered, of IPv6 a sample, since a /32 has 16 million of them. With a census a
+//! sample says it for both: it knows how many are somewhere, and not which.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -135,47 +136,86 @@ pub fn count<const N: usize>(sides: [Side<'_>; N], databases: &Databases) -> Vec
     counted.iter().flat_map(Counts::iter).map(part).collect()
 }
 
-/// The same by a census of the tables of one snapshot. None where the sides are of several snapshots, or where a share decides, so that
-/// each /24 or /56 is given its own.
+/// The same by a census of the tables of the snapshot, on several boards. Where a share decides, each place has as large a part of
+/// every lot as its ranking has altogether.
 #[must_use]
-pub fn count_in<const N: usize>(census: &Census, sides: [Side<'_>; N]) -> Option<Vec<Part<N>>> {
-    let first = sides.first()?.view;
-    let is_same = |side: &Side<'_>| {
-        std::ptr::eq(side.view.snapshot, first.snapshot) && side.view.service == first.service
-    };
-    if !sides.iter().all(is_same) {
-        return None;
+pub fn count_in<const N: usize>(census: &Census, view: View<'_>, boards: [&Board; N]) -> Vec<Part<N>> {
+    let rows: Vec<_> = census.by_ranking(view.snapshot.catchments(), view.service).collect();
+    let mut all = Addresses::default();
+    rows.iter().for_each(|(_, _, addresses)| all += *addresses);
+    let mut weights: HashMap<RankingId, f64, FixedState> = HashMap::default();
+    for (_, ranking, addresses) in &rows {
+        *weights.entry(*ranking).or_default() += addresses.of(all).weight();
     }
-    let mut known: HashMap<RankingId, [Given; N], FixedState> = HashMap::default();
-    let mut parts = Vec::new();
-    for ((country, point), ranking, addresses) in
-        census.by_ranking(first.snapshot.catchments(), first.service)
-    {
-        let given = match known.get(&ranking) {
-            Some(given) => *given,
-            None => {
-                let given = of_whole_ranking(sides, ranking)?;
-                known.insert(ranking, given);
-                given
-            }
-        };
-        parts.push(Part { country, point, given, addresses });
-    }
-    Some(parts)
+    let lots: HashMap<RankingId, Vec<Lot<N>>, FixedState> =
+        weights.into_iter().map(|(ranking, weight)| (ranking, lots(view, boards, ranking, weight))).collect();
+    let parts = rows.into_iter().flat_map(|((country, point), ranking, addresses)| {
+        let of_lot = move |lot: &Lot<N>| Part { country, point, given: lot.given, addresses: lot.of(addresses) };
+        lots[&ranking].iter().map(of_lot).filter(|part| part.addresses != Addresses::default())
+    });
+    parts.collect()
 }
 
-/// What everybody with a ranking is given; none where that hangs on their block.
-fn of_whole_ranking<const N: usize>(sides: [Side<'_>; N], ranking: RankingId) -> Option<[Given; N]> {
-    let anywhere = Position { ranking, scope: 0, block: 0, share_scope: 1 };
-    let mut given = [Given::NoSite(NoSite::NoData); N];
-    for (given, side) in given.iter_mut().zip(sides) {
-        let (of_side, scope) = side.view.given_at(anywhere, side.board);
-        if scope > 0 {
-            return None;
-        }
-        *given = of_side;
+/// Those with the same ranking who are given the same: from one part of them up to another, in 1/2³².
+struct Lot<const N: usize> {
+    given: [Given; N],
+    from: u64,
+    to: u64,
+}
+
+impl<const N: usize> Lot<N> {
+    /// This lot's part; those of all lots are all.
+    fn of(&self, all: Addresses) -> Addresses {
+        // In two halves, for a product with all of IPv6 would not fit.
+        let below = |count: u128, part: u64| {
+            (count >> 32) * u128::from(part) + ((count & 0xffff_ffff) * u128::from(part) >> 32)
+        };
+        let of = |count: u128| below(count, self.to) - below(count, self.from);
+        Addresses { v4: of(all.v4.into()) as u64, v6: of(all.v6) }
     }
-    Some(given)
+}
+
+/// Who are given what of those with one ranking: all the same, or as the lots of their blocks fall, of which some are drawn for them, more
+/// for the many.
+fn lots<const N: usize>(
+    view: View<'_>,
+    boards: [&Board; N],
+    ranking: RankingId,
+    weight: f64,
+) -> Vec<Lot<N>> {
+    /// Of each ranking, and of all together: those err by less than a thousandth.
+    const DRAWN: (f64, f64) = (256.0, 400_000.0);
+    let given = |block: u64| {
+        let position = Position { ranking, scope: 0, block, share_scope: 1 };
+        let mut scope = 0;
+        let given = boards.map(|board| {
+            let (given, of_board) = view.given_at(position, board);
+            scope = scope.max(of_board);
+            given
+        });
+        (given, scope)
+    };
+    let (whole, scope) = given(0);
+    if scope == 0 {
+        return vec![Lot { given: whole, from: 0, to: 1 << 32 }];
+    }
+    let draws = (DRAWN.0 + DRAWN.1 * weight / 2.0) as u64;
+    let mut counts: Vec<([Given; N], u64)> = Vec::new();
+    for draw in 0..draws {
+        // Blocks of their own for each ranking, so that their errors are not the same.
+        let (given, _) = given(u64::from(ranking.0) << 32 | draw);
+        match counts.iter_mut().find(|(known, _)| *known == given) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((given, 1)),
+        }
+    }
+    let mut drawn = 0;
+    let lot = |(given, count)| {
+        let from = (drawn << 32) / draws;
+        drawn += count;
+        Lot { given, from, to: (drawn << 32) / draws }
+    };
+    counts.into_iter().map(lot).collect()
 }
 
 /// The /8 of IPv4, and the /16 of 2000::/3: there is no other IPv6 that anybody was given.
