@@ -3,7 +3,8 @@
 //! In a block marked `console` a line that begins with `$ ` is a command, and what follows it is its output. `cargo run --release --`
 //! stands for the binary, `dig` is played by the client here, `cat`, `cp` and `sed` are the machine's own, and port 5300 is wherever the server listens.
 //! Times, process and user numbers are those of the page. A comment in the text, `<!-- writes: WORDS -->`, is typed into the command that still runs.
-//! A block marked `file=PATH` is a file of the reader's.
+//! What ends in `&` goes on in the background until `kill %N` or `wait %N`, which prints what it has printed; what listens there on port 5301 is asked there.
+//! A command that fails is followed by `echo $?`. A block marked `file=PATH` is a file of the reader's, there from the beginning.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -105,18 +106,24 @@ struct Clone {
     web_port: u16,
     server: Child,
     port: u16,
-    running: Option<Running>,
+    /// What goes on, in the background or in another terminal; the first is `%1`.
+    jobs: Vec<Job>,
+    /// How the last command exited.
+    code: i32,
 }
 
-/// A command that has not ended, as what the reader started in another terminal.
-struct Running {
+/// A command that has not ended.
+struct Job {
     child: Child,
     input: ChildStdin,
     lines: Receiver<String>,
+    /// Where it listens, if it was told to.
+    port: Option<u16>,
 }
 
 impl Clone {
-    fn new() -> Clone {
+    /// With files of the reader's.
+    fn new(files: &[Block]) -> Clone {
         let folder = tempfile::tempdir().expect("a folder");
         for name in ["zones", "geodb"] {
             copy(&root().join(name), &folder.path().join(name));
@@ -128,27 +135,21 @@ impl Clone {
         let sites = folder.path().join("zones/sites.yaml");
         let text = fs::read_to_string(&sites).expect("the sample's sites");
         fs::write(&sites, text.replace("8080", &web_port.to_string())).expect("the sample's sites");
-        let mut server = meridian(folder.path())
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .env("RUST_LOG", "info")
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server");
-        let log = lines_of(server.stderr.take().expect("its log"));
-        let mut port = None;
-        while port.is_none() {
-            let line = log.recv_timeout(PATIENCE).expect("the server tells where it listens");
-            port = line.rsplit_once("listening on 127.0.0.1:").and_then(|(_, port)| port.trim().parse().ok());
+        for block in files {
+            let path = folder.path().join(block.mark.trim_start_matches("file="));
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, block.lines.join("\n") + "\n").expect("a file");
         }
-        // From here on nobody reads the log, which must not matter to the server.
-        Clone { folder, web_port, server, port: port.unwrap_or(0), running: None }
+        let mut server = meridian(folder.path());
+        let (server, port) = listening(server.args(["serve", "--listen", "127.0.0.1:0"]));
+        Clone { folder, web_port, server, port, jobs: Vec::new(), code: 0 }
     }
 
     fn play(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Writes(words) => {
-                let running = self.running.as_mut().ok_or("nothing runs that could be written to")?;
-                writeln!(running.input, "{words}").map_err(|error| error.to_string())
+                let job = self.jobs.last_mut().ok_or("nothing runs that could be written to")?;
+                writeln!(job.input, "{words}").map_err(|error| error.to_string())
             }
             Step::Command { words, output, line } => {
                 let played = self.command(words, output);
@@ -164,17 +165,31 @@ impl Clone {
         let words = words.replace("cargo run --release --", "meridian");
         let words = split(&words);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let code = std::mem::take(&mut self.code);
+        if words == ["echo", "$?"] {
+            return same(&[code.to_string()], shown);
+        }
+        if code != 0 {
+            return Err(format!("the command before exited {code}, which is not shown"));
+        }
         match words.as_slice() {
             ["dig", arguments @ ..] => self.dig_until(arguments, shown),
             ["meridian", "demo-sites"] => self.start(&["demo-sites"], shown),
+            ["meridian", arguments @ .., "&"] => self.start(arguments, shown),
+            ["kill" | "wait", job] => self.end_job(words[0], job, shown),
             // What is served is written down a little later.
-            ["meridian", "history", ..] => self.until(|| self.run(&words), shown),
-            ["meridian" | "cat" | "cp" | "sed", ..] => same(&self.run(&words)?, shown),
+            ["meridian", "history", ..] => self.until(|| Ok(self.run(&words)?.0), shown),
+            ["meridian" | "cat" | "cp" | "sed", ..] => {
+                let (came, code) = self.run(&words)?;
+                self.code = code;
+                same(&came, shown)
+            }
             _ => Err("no such command here".to_owned()),
         }
     }
 
-    fn run(&self, words: &[&str]) -> Result<Vec<String>, String> {
+    /// What a command prints, and how it exits.
+    fn run(&self, words: &[&str]) -> Result<(Vec<String>, i32), String> {
         let mut command = match words[0] {
             "meridian" => meridian(self.folder.path()),
             other => Command::new(other),
@@ -187,24 +202,38 @@ impl Clone {
             .map_err(|error| error.to_string())?;
         let text =
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        Ok(text.lines().map(str::to_owned).collect())
+        Ok((text.lines().map(str::to_owned).collect(), output.status.code().unwrap_or(-1)))
     }
 
-    /// Runs a command that goes on.
+    /// Runs a command that goes on, once it has printed what is shown; a server once it listens.
     fn start(&mut self, arguments: &[&str], shown: &[String]) -> Result<(), String> {
         let mut command = meridian(self.folder.path());
-        let mut child = command
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| error.to_string())?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let (mut child, port) = match arguments {
+            [first @ .., "--listen", "127.0.0.1:5301", "2>", "preview.log"] => {
+                let (child, port) = listening(command.args(first).args(["--listen", "127.0.0.1:0"]));
+                (child, Some(port))
+            }
+            _ => (command.args(arguments).spawn().map_err(|error| error.to_string())?, None),
+        };
         let lines = lines_of(child.stdout.take().ok_or("no output")?);
         let input = child.stdin.take().ok_or("no input")?;
-        self.running = Some(Running { child, input, lines });
-        let lines = &self.running.as_ref().ok_or("it does not run")?.lines;
         let came = shown.iter().map_while(|_| lines.recv_timeout(PATIENCE).ok());
         let came: Vec<String> = came.map(|line| line.replace(&self.web_port.to_string(), "8080")).collect();
+        self.jobs.push(Job { child, input, lines, port });
+        same(&came, shown)
+    }
+
+    /// What it has printed since is shown.
+    fn end_job(&mut self, how: &str, job: &str, shown: &[String]) -> Result<(), String> {
+        let number = job.strip_prefix('%').and_then(|number| number.parse::<usize>().ok());
+        let job = number.and_then(|number| self.jobs.get_mut(number.checked_sub(1)?)).ok_or("no such job")?;
+        if how == "kill" {
+            job.child.kill().map_err(|error| error.to_string())?;
+        }
+        let came: Vec<String> = job.lines.iter().collect();
+        let status = job.child.wait().map_err(|error| error.to_string())?;
+        self.code = if how == "kill" { 0 } else { status.code().unwrap_or(-1) };
         same(&came, shown)
     }
 
@@ -227,8 +256,10 @@ impl Clone {
     /// `dig @127.0.0.1 -p 5300 NAME [TYPE] [+subnet=PREFIX] +short`.
     fn dig(&self, arguments: &[&str]) -> Result<Vec<String>, String> {
         let (mut name, mut rtype, mut subnet) = (None, Rtype::A, None);
+        let mut port = self.port;
         for argument in arguments {
             match *argument {
+                "5301" => port = self.jobs.iter().find_map(|job| job.port).ok_or("nothing listens there")?,
                 "@127.0.0.1" | "-p" | "5300" | "+short" => {}
                 option if option.starts_with('+') => {
                     let prefix =
@@ -244,7 +275,7 @@ impl Clone {
         let socket = UdpSocket::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
         socket.set_read_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
         let question = query(&name.ok_or("no name")?, rtype, subnet);
-        socket.send_to(&question, ("127.0.0.1", self.port)).map_err(|error| error.to_string())?;
+        socket.send_to(&question, ("127.0.0.1", port)).map_err(|error| error.to_string())?;
         let mut response = [0; 4096];
         let length = socket.recv(&mut response).map_err(|error| error.to_string())?;
         let message = Message::read(&response[..length]).ok_or("no message")?;
@@ -254,13 +285,10 @@ impl Clone {
 
 impl Drop for Clone {
     fn drop(&mut self) {
-        let running = self.running.take().map(|running| running.child);
-        for mut child in running.into_iter() {
+        for child in self.jobs.iter_mut().map(|job| &mut job.child).chain([&mut self.server]) {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let _ = self.server.kill();
-        let _ = self.server.wait();
     }
 }
 
@@ -268,6 +296,20 @@ fn meridian(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_meridian"));
     command.current_dir(folder);
     command
+}
+
+/// A server of its own, and the port that it tells it listens on.
+fn listening(command: &mut Command) -> (Child, u16) {
+    let mut server =
+        command.env("RUST_LOG", "info").stderr(Stdio::piped()).spawn().expect("the server starts");
+    let log = lines_of(server.stderr.take().expect("its log"));
+    loop {
+        let line = log.recv_timeout(PATIENCE).expect("the server tells where it listens");
+        if let Some((_, port)) = line.rsplit_once("listening on 127.0.0.1:") {
+            // From here on nobody reads the log, which must not matter to the server.
+            return (server, port.trim().parse().expect("a port"));
+        }
+    }
 }
 
 fn lines_of(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
@@ -349,19 +391,15 @@ fn every_command_prints_what_the_pages_show() {
         if steps.is_empty() {
             continue;
         }
-        let mut clone = Clone::new();
-        for block in blocks(&text) {
-            if let Some(path) = block.mark.strip_prefix("file=") {
-                let path = clone.folder.path().join(path);
-                fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-                fs::write(path, block.lines.join("\n") + "\n").expect("a file");
-            }
-        }
+        let files: Vec<Block> =
+            blocks(&text).into_iter().filter(|block| block.mark.starts_with("file=")).collect();
+        let mut clone = Clone::new(&files);
         for step in &steps {
             if let Err(text) = clone.play(step) {
                 panic!("{}: {text}", page.display());
             }
         }
+        assert_eq!(clone.code, 0, "{}: the last command failed, which is not shown", page.display());
     }
 }
 

@@ -103,8 +103,8 @@ impl Shadow {
             .map_err(|error| (format!("{error}\n"), ExitCode::from(1)))?;
         if !self.json {
             let QueryLog { file, sample, .. } = &log;
-            let pair = pair.in_words();
-            super::print(&format!("following {}, one query of {sample}: {pair}\n", file.display()));
+            let part = if *sample == 1 { "all queries".to_owned() } else { format!("one query of {sample}") };
+            super::print(&format!("following {}, {part}: {}\n", file.display(), pair.in_words()));
         }
         let mut replayed = Replayed::of(&log.file);
         self.follow(&mut follow, &mut pair, &mut replayed, &received).map_err(told)?;

@@ -116,7 +116,7 @@ fn a_shadow_tells_what_would_be_answered_differently_as_clients_ask() {
     answer_from(&server, "www.example.com", FRANKFURT);
     server.wait_for_status("with a line", |status| status["query_log"]["written"] == 1);
     let mut shadow = server.home.spawn(&["shadow", "next", "--config", "meridian.yaml", "--count", "3"]);
-    shadow.wait_for_line("following log/q.log, one query of 1: snapshot 1 beside next");
+    shadow.wait_for_line("following log/q.log, all queries: snapshot 1 beside next");
     assert_eq!(answer_from(&server, "www.example.com", FRANKFURT), "192.0.2.102");
     answer_from(&server, "www.example.com", SYDNEY);
     answer_from(&server, "www.example.com", SYDNEY);
