@@ -378,17 +378,30 @@ pub(crate) fn udp_client(at: SocketAddr) -> UdpClient {
 }
 
 impl UdpClient {
-    /// Sends a query under the next ID; none if no response comes in time.
-    pub(crate) fn exchange(&mut self, query: &[u8]) -> Option<Vec<u8>> {
+    /// Sends a query under the next ID, which it gives.
+    pub(crate) fn send(&mut self, query: &[u8]) -> u16 {
         self.last_id = self.last_id.wrapping_add(1);
         let mut query = query.to_vec();
         query[..2].copy_from_slice(&self.last_id.to_be_bytes());
-        self.socket.send(&query).ok()?;
+        // What could not be sent is not answered.
+        let _ = self.socket.send(&query);
+        self.last_id
+    }
+
+    /// Whatever comes next; none if nothing does in time.
+    pub(crate) fn receive(&mut self) -> Option<Vec<u8>> {
         let mut response = [0; 65_535];
+        let length = self.socket.recv(&mut response).ok()?;
+        Some(response[..length].to_vec())
+    }
+
+    /// Sends a query under the next ID; none if no response comes in time.
+    pub(crate) fn exchange(&mut self, query: &[u8]) -> Option<Vec<u8>> {
+        let id = self.send(query).to_be_bytes();
         loop {
-            let length = self.socket.recv(&mut response).ok()?;
-            if length >= 2 && response[..2] == query[..2] {
-                return Some(response[..length].to_vec());
+            let response = self.receive()?;
+            if response.starts_with(&id) {
+                return Some(response);
             }
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::server::{Home, Server};
-use crate::world::{self, Asker, FRANKFURT, SYDNEY, question, question_from, wait_for_answer};
+use crate::world::{self, Load, FRANKFURT, SYDNEY, question, question_from, wait_for_answer};
 
 /// One way to break a file.
 struct Damage {
@@ -61,8 +61,8 @@ impl Stage {
         }
     }
 
-    fn ask(&self) -> Asker {
-        Asker::start(
+    fn ask(&self) -> Load {
+        Load::start(
             self.server.at,
             vec![
                 (question("v.example.com", "TXT"), format!("\"{}\"", self.com)),
@@ -77,7 +77,7 @@ impl Stage {
     #[track_caller]
     fn break_it(&self, damage: &Damage) {
         let server = &self.server;
-        let asker = self.ask();
+        let load = self.ask();
         let mark = server.process.mark();
         (damage.how)(&server.home);
         let line = server.process.wait_for_line_after(mark, damage.told);
@@ -99,7 +99,7 @@ impl Stage {
             .collect();
         assert_eq!(kept, self.kept.into_iter().collect::<Vec<_>>(), "after {}", damage.told);
         assert_ne!(status["findings"], serde_json::json!([]));
-        match asker.stop() {
+        match load.stop() {
             Ok(asked) => assert!(asked > 0),
             Err(error) => panic!("after {}: {error}", damage.told),
         }
@@ -276,7 +276,7 @@ fn a_folder_of_zones_that_is_away_for_a_while_keeps_everything_as_it_was() {
     for is_empty in [false, true] {
         let mut stage = Stage::new(3, None);
         let [zones, aside] = ["zones", "aside"].map(|name| stage.server.home.path(name));
-        let asker = stage.ask();
+        let load = stage.ask();
         let mark = stage.server.process.mark();
         fs::rename(&zones, &aside).expect("it is there");
         if is_empty {
@@ -285,7 +285,7 @@ fn a_folder_of_zones_that_is_away_for_a_while_keeps_everything_as_it_was() {
         stage.server.process.wait_for_line_after(mark, "files changed: ");
         let told = stage.server.tell(&["reload"]);
         assert!(matches!(told.code, Some(1 | 3)), "{told:?}");
-        asker.stop().expect("nobody gets another answer");
+        load.stop().expect("nobody gets another answer");
 
         let _ = fs::remove_dir(&zones);
         fs::rename(&aside, &zones).expect("it is there");

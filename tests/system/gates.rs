@@ -4,12 +4,12 @@ use std::fs;
 
 use crate::geo;
 use crate::server::{Home, Server};
-use crate::world::{self, Asker, FRANKFURT, SYDNEY, answer, question, question_from, wait_for_answer};
+use crate::world::{self, Load, FRANKFURT, SYDNEY, answer, question, question_from, wait_for_answer};
 
 /// Changes something while the server is asked; it is held, and nobody gets another answer. By force it is served.
 #[track_caller]
 fn is_held(server: &Server, change: impl FnOnce(&Home), told: &str) {
-    let asker = Asker::start(
+    let load = Load::start(
         server.at,
         vec![
             (question("v.example.com", "TXT"), "\"1\"".to_owned()),
@@ -26,7 +26,7 @@ fn is_held(server: &Server, change: impl FnOnce(&Home), told: &str) {
     assert!(reload.ends_with(&format!("held: snapshot {before} is served\n")), "{reload}");
     let status = server.status();
     assert_eq!((&status["snapshot"], &status["reloads"]["last"]["outcome"]), (&before, &"held".into()));
-    asker.stop().expect("no answer has changed");
+    load.stop().expect("no answer has changed");
     server.tell(&["reload", "--force"]).expect(0);
     assert_eq!(server.status()["snapshot"].as_u64(), before.as_u64().map(|before| before + 1));
 }
@@ -167,7 +167,7 @@ fn gates_for_databases_may_be_off() {
 fn a_database_that_is_not_what_its_checksum_says_is_refused() {
     let home = world::home();
     let server = Server::start(home);
-    let asker = Asker::start(
+    let load = Load::start(
         server.at,
         vec![(question_from("www.example.com", "A", SYDNEY), "192.0.2.1".to_owned())],
     );
@@ -176,7 +176,7 @@ fn a_database_that_is_not_what_its_checksum_says_is_refused() {
     world::write_geography(&server.home, true);
     let told = server.tell(&["reload"]).expect(3).stdout;
     assert!(told.contains("geodb/places-ipv4.mmdb: is not what places-ipv4.mmdb.sha256 says"), "{told}");
-    asker.stop().expect("no answer has changed");
+    load.stop().expect("no answer has changed");
     let digest = meridian::change::content::Digest::of(&fs::read(&path).expect("a database"));
     server.home.write("geodb/places-ipv4.mmdb.sha256", format!("{digest}  places-ipv4.mmdb\n"));
     wait_for_answer(&server, &question_from("www.example.com", "A", SYDNEY), "192.0.2.103");

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::server::{Home, Server};
-use crate::world::{self, Asker, SYDNEY, answer, answer_from, question, question_from, wait_for_answer};
+use crate::world::{self, Load, SYDNEY, answer, answer_from, question, question_from, wait_for_answer};
 
 /// The newest snapshot that is written down, once it is this one or a later.
 #[track_caller]
@@ -155,12 +155,12 @@ fn a_rollback_loses_no_query() {
     let server = Server::start(world::home());
     change(&server, 2);
     wait_for_kept(&server, 2);
-    let asker = Asker::start(server.at, vec![(question("v.example.org", "TXT"), "\"1\"".to_owned())]);
+    let load = Load::start(server.at, vec![(question("v.example.org", "TXT"), "\"1\"".to_owned())]);
     for _ in 0..5 {
         server.tell(&["rollback", "1"]).expect(0);
         server.tell(&["reload", "--force"]).expect(0);
     }
-    asker.stop().expect("every answer is right");
+    load.stop().expect("every answer is right");
     server.stop();
 }
 

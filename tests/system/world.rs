@@ -1,6 +1,8 @@
 //! A small world: three sites, a few clients, two zones that say which version they are.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -136,39 +138,60 @@ pub(crate) fn ask_with(client: &mut UdpClient, question: &Question) -> Option<Me
     client.exchange(&question.to_wire()).and_then(|response| Message::read(&response))
 }
 
-/// Whoever asks the same questions again and again, and wants the same answers each time.
-pub(crate) struct Asker {
-    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
-    thread: thread::JoinHandle<Result<usize, String>>,
+/// Clients who ask the same questions again and again, some thousand times a second, and want the same answers each time.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    clients: Vec<thread::JoinHandle<Result<usize, String>>>,
 }
 
-impl Asker {
-    pub(crate) fn start(at: SocketAddr, expected: Vec<(Question, String)>) -> Asker {
-        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let told = std::sync::Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            let mut client = udp_client(at);
-            let mut asked = 0;
-            while !told.load(std::sync::atomic::Ordering::Relaxed) {
-                for (question, expected) in &expected {
-                    let message = ask_with(&mut client, question)
-                        .ok_or_else(|| format!("no answer for {}", question.name))?;
-                    let came = in_words(&message);
-                    if came != *expected {
-                        return Err(format!("{} is {came}, not {expected}", question.name));
-                    }
-                    asked += 1;
+/// How many ask.
+const CLIENTS: usize = 2;
+/// How often each asks every question before it reads the first response.
+const AHEAD: usize = 8;
+
+impl Load {
+    pub(crate) fn start(at: SocketAddr, expected: Vec<(Question, String)>) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let expected = Arc::new(expected);
+        let client = |_| {
+            let (stop, expected) = (Arc::clone(&stop), Arc::clone(&expected));
+            thread::spawn(move || {
+                let mut client = udp_client(at);
+                let mut asked = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    asked += ask_ahead(&mut client, &expected)?;
+                    thread::sleep(Duration::from_millis(2));
                 }
-                thread::sleep(Duration::from_millis(2));
-            }
-            Ok(asked)
-        });
-        Asker { stop, thread }
+                Ok(asked)
+            })
+        };
+        let clients = (0..CLIENTS).map(client).collect();
+        Load { stop, clients }
     }
 
-    /// Ends it; why it was not content, if it was not.
+    /// Ends it; gives how many were answered as they should, or else what one was answered, or that it was not.
     pub(crate) fn stop(self) -> Result<usize, String> {
-        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        self.thread.join().expect("it does not panic")
+        self.stop.store(true, Ordering::Relaxed);
+        self.clients.into_iter().map(|client| client.join().expect("it does not panic")).sum()
     }
+}
+
+/// Sends all, then reads as many responses, in whatever order.
+fn ask_ahead(client: &mut UdpClient, expected: &[(Question, String)]) -> Result<usize, String> {
+    let count = expected.len() * AHEAD;
+    let ids: Vec<u16> =
+        (0..count).map(|at| client.send(&expected[at % expected.len()].0.to_wire())).collect();
+    let mut is_answered = vec![false; count];
+    for read in 0..count {
+        let lost = || format!("{} of {count} are not answered", count - read);
+        let response = client.receive().ok_or_else(lost)?;
+        let message = Message::read(&response).ok_or("a response that is no message")?;
+        let at = ids.iter().position(|id| *id == message.id).ok_or("a response to nothing")?;
+        let (question, wanted) = &expected[at % expected.len()];
+        let came = in_words(&message);
+        if came != *wanted || std::mem::replace(&mut is_answered[at], true) {
+            return Err(format!("{} is {came}, not {wanted}, or that twice", question.name));
+        }
+    }
+    Ok(count)
 }
