@@ -166,6 +166,11 @@ fn whose_file_it_is_is_told_by_what_it_says() {
         let text = fs::read_to_string(folder(path)).expect("an input");
         assert_eq!(Format::of(&text), format, "{path}");
     }
+    // A mistake makes it nobody else's, and what two formats have in common does not make it one of the two.
+    let one_is_odd = "# data\n.example.com:192.0.2.53:a\n+www.example.com:192.0.2.1\n*odd\n";
+    assert_eq!(Format::of(one_is_odd), Format::TinyDns);
+    let without_soa = "@ 3600 AAAA 2001:db8::1\n@ 3600 AAAA 2001:db8::2\n";
+    assert_eq!(Format::of(without_soa), Format::Master);
 }
 
 #[test]
