@@ -63,6 +63,11 @@ fn control() {
 }
 
 #[test]
+fn cookie() {
+    replay("cookie", targets::cookie);
+}
+
+#[test]
 fn proxy() {
     replay("proxy", targets::proxy);
 }
