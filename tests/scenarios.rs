@@ -13,7 +13,7 @@
 //!       [option CODE HEX]...            the indented lines are the response
 //! packet PART... [udp|tcp]              likewise, part for part (tests/support/packet.rs): over UDP and TCP, unless one is named
 //! policy KEY VALUE                      before the first query: nsid, version, identity, cookies SECRET, requires-cookie true,
-//!                                       max-without-cookie N, udp-payload N,
+//!                                       max-without-cookie N, udp-payload V4[,V6],
 //!                                       rate-limit PER_SECOND,BURST,SLIP,NXDOMAIN_PER_SECOND
 //! wait MILLISECONDS                     before the next query; all others come at one time
 //! remove PATH | rename PATH PATH        of a file
@@ -330,7 +330,9 @@ impl Stage {
             "requires-cookie" => self.policy.requires_cookie = value == "true",
             "max-without-cookie" => self.policy.max_without_cookie = Some(number()?),
             "udp-payload" => {
-                (self.policy.udp_payload_v4, self.policy.udp_payload_v6) = (number()?, number()?);
+                let (v4, v6) = value.split_once(',').unwrap_or((value, value));
+                let number = |text: &str| text.parse().map_err(|_| format!("{text} is no number"));
+                (self.policy.udp_payload_v4, self.policy.udp_payload_v6) = (number(v4)?, number(v6)?);
             }
             "rate-limit" => self.policy.rate_limit = rate_limit_of(value)?,
             "cookies" => {
