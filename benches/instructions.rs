@@ -321,6 +321,10 @@ fn play() {
     }
 }
 
+fn overflow_is_checked() -> bool {
+    std::panic::catch_unwind(|| black_box(u8::MAX) + black_box(1)).is_err()
+}
+
 fn main() {
     if std::env::var_os(CHILD).is_some() {
         return play();
@@ -329,6 +333,8 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
+    // What is counted is what is shipped: there a wrong length is a panic that is counted, and no wrong answer.
+    assert!(overflow_is_checked(), "the release profile does not check for overflow");
     let kinds = kinds();
     let counts = world::callgrind::count("instructions::answer_all", CHILD);
     assert_eq!(counts.len(), kinds.len(), "a sum of each kind");

@@ -360,6 +360,21 @@ mod tests {
         assert_eq!(all.count(), 4);
     }
 
+    /// As the documentation promises (docs/security.md), not as a test would have it.
+    #[test]
+    fn of_4096_connections_64_may_be_of_one_client() {
+        let mut all = Connections::new(Limits::default());
+        let now = Instant::now();
+        for number in 0..4096 {
+            let client = Some(IpAddr::from([10, 0, (number / 64) as u8, 1]));
+            assert_eq!(all.admit(client, now).map(|(_, evicted)| evicted), Ok(None));
+        }
+        assert_eq!(all.admit(Some(IpAddr::from([10, 0, 7, 1])), now), Err(Full));
+        let (_, evicted) = all.admit(client(1), now).expect("room is made");
+        assert!(evicted.is_some());
+        assert_eq!(all.count(), 4096);
+    }
+
     #[test]
     fn whoever_takes_too_much_for_the_longest_goes() {
         let mut all = Connections::new(Limits { unread_in_all: 100, ..limits(9, 9) });
