@@ -25,6 +25,9 @@
 //! so an address that asks from many ports has its rate once with each of the workers. The rate is not divided by them: resolvers behind
 //! few ports would get but a part of what is theirs, while a victim is hit with a few thousand small responses a second at most.
 //! A zone's NXDOMAIN comes from everywhere, and so to all workers alike: there the rate is divided.
+//!
+//! *Not used:* the crate governor, which has GCRA too. It keeps an entry for each key in a map that grows with every address that is
+//! forged, until somebody sweeps it; fixed memory, several prefix lengths at once and the sharing of a line are what is ours.
 
 use std::fmt;
 use std::hash::Hasher;
