@@ -27,6 +27,10 @@ const MEASURED: Duration = Duration::from_secs(15);
 
 /// Most that is bearable, in processor time of one core.
 const MOST: f64 = 0.10;
+/// KiB that may be there after the last round that were not after the first: memory is the same whatever was checked before.
+const MOST_GROWTH: u64 = 2048;
+/// KiB by which one state of the world may take more than another: a socket and a task for each check that is under way.
+const MOST_APART: u64 = 24 << 10;
 
 fn main() {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
@@ -92,9 +96,14 @@ fn measure(kind: &CheckKind) {
     thread::sleep(EVERY * 2);
     let silent = report("all silent", &slow);
     assert!((0..u32::from(TARGETS)).all(|slot| board.verdict(slot) == Verdict::Down));
-    for (what, cost) in [("up", up), ("refused", refused), ("silent", silent)] {
-        assert!(cost < MOST, "{} {what}: {:.1} % of a core", kind.name(), cost * 100.0);
+    let states = [("up", up), ("refused", refused), ("silent", silent)];
+    for (what, Spent { cost, memory, growth }) in &states {
+        assert!(*cost < MOST, "{} {what}: {:.1} % of a core", kind.name(), cost * 100.0);
+        assert!(*growth < MOST_GROWTH, "{} {what}: {memory} KiB are {growth} more than before", kind.name());
     }
+    let memory = || states.iter().map(|(_, spent)| spent.memory);
+    let apart = memory().max().unwrap() - memory().min().unwrap();
+    assert!(apart < MOST_APART, "{}: one state takes {apart} KiB more than another", kind.name());
     drop(health);
     slow.shutdown_background();
 }
@@ -149,22 +158,34 @@ fn wait_for(board: &Board, verdict: Verdict) {
     }
 }
 
-/// Prints processor time and memory of a while, and gives the part of a core.
-fn report(what: &str, slow: &Runtime) -> f64 {
+struct Spent {
+    /// Part of a core.
+    cost: f64,
+    /// KiB at most in the last round, and by how many that is more than in the first.
+    memory: u64,
+    growth: u64,
+}
+
+/// Prints processor time and memory of a while.
+fn report(what: &str, slow: &Runtime) -> Spent {
     let (before, begun) = (processor_time(), Instant::now());
-    let mut most_descriptors = 0;
+    let (mut most_descriptors, mut most_memory) = (0, Vec::new());
     while begun.elapsed() < MEASURED {
         thread::sleep(Duration::from_millis(50));
         most_descriptors = most_descriptors.max(fs::read_dir("/proc/self/fd").unwrap().count());
+        let round = begun.elapsed().div_duration_f32(EVERY) as usize;
+        most_memory.resize(most_memory.len().max(round + 1), 0);
+        most_memory[round] = resident_memory().max(most_memory[round]);
     }
     let cost = (processor_time() - before).as_secs_f64() / MEASURED.as_secs_f64();
+    most_memory.truncate(MEASURED.div_duration_f32(EVERY) as usize);
+    let (first, memory) = (most_memory[0], *most_memory.last().unwrap());
     let tasks = slow.metrics().num_alive_tasks();
     println!(
-        "{what:12} {:5.1} % of a core, {:6} KiB resident, {tasks} tasks, at most {most_descriptors} descriptors",
+        "{what:12} {:5.1} % of a core, {memory:6} KiB resident (in the first round {first}), {tasks} tasks, at most {most_descriptors} descriptors",
         cost * 100.0,
-        resident_memory()
     );
-    cost
+    Spent { cost, memory, growth: memory.saturating_sub(first) }
 }
 
 /// Of the threads that check.

@@ -214,6 +214,64 @@ fn status_tells_what_is_served_to_people_and_programs() {
     server.stop();
 }
 
+#[test]
+fn every_key_of_status_is_on_the_page() {
+    const PAGE: &str = include_str!("../../docs/failover.md");
+    /// What is in these is by address, by level of rate limits, by listener, by country.
+    const BY_NAME: [&str; 6] = [
+        "verdicts",
+        "limited_truncated",
+        "limited_dropped",
+        "would_have_limited",
+        "transports",
+        "countries",
+    ];
+    let home = world::home();
+    let config = "listen: \"127.0.0.1:0\"\ncountries: 1/1\nquery_log: { file: q.log, sample: 1/1 }\n";
+    home.write("meridian.yaml", config);
+    let checks = "checks: [{ tcp: {}, port: 9 }]";
+    home.write("zones/sites.yaml", world::sites(1).replace("iad] }", &format!("iad], {checks} }}")));
+    home.write("zones/broken.example.yaml", "no zone\n");
+    let server = Server::start(home);
+    server.tell(&["drain", "syd"]).expect(0);
+    let status = server.status();
+    let (_, after) = PAGE.split_once("### The object of `status`").expect("the section");
+    let section = after.split("\n#").next().expect("it ends");
+    let mut keys = Vec::new();
+    keys_of(&status, &BY_NAME, &mut keys);
+    // All kinds of things are there to be named.
+    for key in ["until", "last_error", "sample", "written", "price_km", "outcome"] {
+        assert!(keys.iter().any(|known| known == key), "no {key} in {keys:?}");
+    }
+    // Those of a finding are on the page of `check`.
+    let of_finding = ["severity", "file", "line", "column", "text", "shown"];
+    let missing: Vec<&String> = keys
+        .iter()
+        .filter(|key| !section.contains(&format!("`{key}`")) && !of_finding.contains(&key.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "not on the page: {missing:?}");
+}
+
+fn keys_of(value: &Value, by_name: &[&str], keys: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                keys.push(key.clone());
+                match (value, by_name.contains(&key.as_str())) {
+                    (Value::Object(by_name_of), true) => {
+                        if let Some(first) = by_name_of.values().next() {
+                            keys_of(first, by_name, keys);
+                        }
+                    }
+                    (value, _) => keys_of(value, by_name, keys),
+                }
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|value| keys_of(value, by_name, keys)),
+        _ => {}
+    }
+}
+
 // explain
 
 #[test]
