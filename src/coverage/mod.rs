@@ -150,7 +150,8 @@ pub fn count_in<const N: usize>(census: &Census, view: View<'_>, boards: [&Board
     let lots: HashMap<RankingId, Vec<Lot<N>>, FixedState> =
         weights.into_iter().map(|(ranking, weight)| (ranking, lots(view, boards, ranking, weight))).collect();
     let parts = rows.into_iter().flat_map(|((country, point), ranking, addresses)| {
-        let of_lot = move |lot: &Lot<N>| Part { country, point, given: lot.given, addresses: lot.of(addresses) };
+        let of_lot =
+            move |lot: &Lot<N>| Part { country, point, given: lot.given, addresses: lot.of(addresses) };
         lots[&ranking].iter().map(of_lot).filter(|part| part.addresses != Addresses::default())
     });
     parts.collect()
@@ -177,12 +178,7 @@ impl<const N: usize> Lot<N> {
 
 /// Who are given what of those with one ranking: all the same, or as the lots of their blocks fall, of which some are drawn for them, more
 /// for the many.
-fn lots<const N: usize>(
-    view: View<'_>,
-    boards: [&Board; N],
-    ranking: RankingId,
-    weight: f64,
-) -> Vec<Lot<N>> {
+fn lots<const N: usize>(view: View<'_>, boards: [&Board; N], ranking: RankingId, weight: f64) -> Vec<Lot<N>> {
     /// Of each ranking, and of all together: those err by less than a thousandth.
     const DRAWN: (f64, f64) = (256.0, 400_000.0);
     let given = |block: u64| {

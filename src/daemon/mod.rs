@@ -22,43 +22,38 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::AbortHandle;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use crate::change::content::Digest;
 use crate::change::history::{History, Rollback};
 use crate::change::{Cause, checkout};
 use crate::config::listen::Protocol;
 use crate::config::{Config, Listener};
-use crate::control::{self, Command, Control, LastReload, Reply};
+use crate::control::{self, Command, Control, Reply};
 use crate::finding::{Findings, Severity};
 use crate::health::Health;
-use crate::health::board::Layout;
-use crate::health::events::{Event as Happened, Kind as Happening};
-use crate::observe::countries::Countries;
+use crate::health::events::Event as Happened;
 use crate::observe::process::Process;
-use crate::observe::query_log::Log;
 use crate::observe::{self, metrics};
 use crate::policy::cookie::Secrets;
 use crate::reload::{Outcome, Reload, Reloader, in_one_line, watch};
-use crate::snapshot::Snapshot;
 
 mod encrypted;
 pub mod handover;
 mod history;
 pub mod preview;
 mod published;
+mod reloads;
 mod replacement;
 mod sandbox;
 mod servers;
@@ -67,6 +62,7 @@ mod systemd;
 use handover::{Kept, Predecessor, Program, Starter, Successor};
 use history::Recorder;
 use published::{Published, Retired};
+use reloads::{Next, Reloads, log};
 use servers::{Listeners, Servers};
 use systemd::{Manager, Passed};
 
@@ -310,24 +306,6 @@ enum Serving {
     Failed,
 }
 
-/// What is to be published, and who waits for that.
-struct Next {
-    published: Published,
-    cause: Cause,
-    began: Instant,
-    outcome: Outcome,
-    reply: Option<oneshot::Sender<Reply>>,
-}
-
-/// How the reloads went since the start.
-#[derive(Clone, Debug, Default)]
-struct Reloads {
-    counts: [u64; Outcome::ALL.len()],
-    last: Option<LastReload>,
-    /// When the last snapshot was published.
-    taken_over: Option<SystemTime>,
-}
-
 impl Main {
     fn start(&mut self) -> Result<(), String> {
         self.look_into_history();
@@ -414,10 +392,6 @@ impl Main {
         }
     }
 
-    fn put_together(&self, snapshot: Snapshot, layout: Layout) -> Published {
-        Published::new(snapshot, self.health.adopt(layout), self.workers)
-    }
-
     fn obey(&mut self, event: Event) {
         match event {
             Event::Changed => self.reload(Cause::from("files changed"), false, None),
@@ -465,177 +439,6 @@ impl Main {
         self.manager.ready(self.addresses_for_all(), &self.in_brief());
     }
 
-    /// Reads everything again. What is new is published when its checks have had their say.
-    fn reload(&mut self, cause: Cause, force: bool, reply: Option<oneshot::Sender<Reply>>) {
-        let began = Instant::now();
-        self.manager.reloading();
-        let Reload { outcome, findings, snapshot } = self.read(&cause, force);
-        log(&findings, self.is_confined);
-        let trouble = match outcome {
-            Outcome::Unchanged | Outcome::TookAll => None,
-            Outcome::KeptSome => Some("what is wrong keeps its last good version"),
-            Outcome::TookNothing => Some("nothing was taken over; everything stays as it was"),
-            Outcome::Held => Some("held; everything stays as it was until somebody says that it is meant"),
-        };
-        match trouble {
-            Some(trouble) => self.health.warn(Happening::Reload, format!("{}: {trouble}", cause.why)),
-            None if outcome == Outcome::Unchanged => info!("{}: nothing is new", cause.why),
-            None => {}
-        }
-        self.last_findings = findings;
-        if let Some((snapshot, layout)) = snapshot {
-            let published = self.put_together(snapshot, layout);
-            self.wait_for_checks(Next { published, cause, began, outcome, reply });
-            return;
-        }
-        self.manager.reloaded(&self.in_brief());
-        if let Some(reply) = reply {
-            let (number, zones) = (self.served_number(), self.reloader.zones());
-            let _ = reply.send(control::reload_reply(outcome, number, &zones, &self.last_findings));
-        }
-    }
-
-    fn served_number(&self) -> Option<u64> {
-        let Serving::Now { published, .. } = &self.serving else { return None };
-        Some(published.load().snapshot.number())
-    }
-
-    /// The configuration, then all that it names.
-    fn read(&mut self, cause: &Cause, force: bool) -> Reload {
-        let mut findings = Findings::new();
-        let config = self.read_config(force, &mut findings);
-        let reload = if findings.has_errors() {
-            Reload { outcome: Outcome::TookNothing, findings, snapshot: None }
-        } else {
-            let is_another = |config: &Config| {
-                self.file_config.as_ref().is_some_and(|earlier| !earlier.starts_like(config))
-            };
-            if config.as_ref().is_some_and(is_another) {
-                findings
-                    .note(&self.options.config_path, "is another now; that takes effect at the next start");
-            }
-            let config = config.unwrap_or_else(|| self.config.clone());
-            self.reloader.set_policy(config.answers.policy(&self.own_secrets));
-            self.reloader.set_gates(config.gates);
-            self.reloader.set_overrides(self.health.overrides());
-            self.follow_rollback(force);
-            // Nothing is known to panic. Should a file be found that does, it costs its reload and not the server.
-            let reload = catch_unwind(AssertUnwindSafe(|| self.reloader.reload(force)));
-            let mut reload = reload.unwrap_or_else(|_| {
-                let mut findings = Findings::new();
-                findings.unreadable(
-                    &self.config.zones,
-                    "reading failed in a way that it never should; please report it",
-                );
-                Reload { outcome: Outcome::TookNothing, findings, snapshot: None }
-            });
-            self.look_into_databases();
-            findings.extend(reload.findings);
-            reload.findings = findings;
-            reload
-        };
-        self.reloads.counts[reload.outcome as usize] += 1;
-        self.reloads.last =
-            Some(LastReload { at: SystemTime::now(), cause: cause.clone(), outcome: reload.outcome });
-        reload
-    }
-
-    /// Where tables were at hand, compares what they were made of; beside everything else, for it reads all of the databases.
-    fn look_into_databases(&mut self) {
-        let Some(unverified) = self.reloader.take_unverified() else { return };
-        info!(
-            "tables in the state folder are used; the geo databases are compared with what these were made of"
-        );
-        let events = self.events.clone();
-        let look = move || {
-            if unverified.are_as_they_were() {
-                debug!("the geo databases are what the tables in the state folder were made of");
-            } else {
-                let _ = events.send(Event::TablesAreWrong);
-            }
-        };
-        if let Err(error) = thread::Builder::new().name("verify".to_owned()).spawn(look) {
-            warn!("the geo databases were not compared: {error}");
-        }
-    }
-
-    fn read_config(&self, force: bool, findings: &mut Findings) -> Option<Config> {
-        let path = &self.options.config_path;
-        match path.exists() {
-            true => Some(Config::read(Some(path), findings)),
-            false => {
-                if self.file_config.is_some() && !force {
-                    findings
-                        .unreadable(path, "is gone; what it said is kept until `meridian reload --force`");
-                }
-                None
-            }
-        }
-    }
-
-    fn wait_for_checks(&mut self, next: Next) {
-        self.next = Some(next);
-        let round = self.health.first_round();
-        let events = self.events.clone();
-        self.slow.spawn(async move {
-            round.await;
-            let _ = events.send(Event::Checked);
-        });
-    }
-
-    fn publish(&mut self) -> Result<(), String> {
-        let Some(Next { published, cause, began, outcome, reply }) = self.next.take() else { return Ok(()) };
-        let number = published.snapshot.number();
-        match std::mem::replace(&mut self.serving, Serving::Failed) {
-            Serving::Now { published: live, mut servers } => {
-                servers.look_at_databases();
-                self.retired.push(live.swap(Arc::new(published)));
-                self.serving = Serving::Now { published: live, servers };
-                self.manager.reloaded(&self.in_brief());
-                let took = began.elapsed().as_millis();
-                let text = format!("{}: snapshot {number} is served after {took} ms", cause.why);
-                self.health.note(Happening::Reload, text);
-            }
-            Serving::NotYet(listeners) => {
-                let (zones, services) =
-                    (published.snapshot.zones().len(), published.snapshot.services().len());
-                let published = Arc::new(ArcSwap::from_pointee(published));
-                let query_log = self.config.query_log.as_ref().map(Log::new);
-                let countries = self.config.countries.map(|every| Countries::new(every, &self.config.geodb));
-                let mut servers = Box::new(listeners.serve(&published, query_log, countries)?);
-                servers.look_at_databases();
-                for address in servers.addresses() {
-                    info!("listening on {address}");
-                }
-                self.serving = Serving::Now { published, servers };
-                give_way();
-                info!(zones, services, "ready after {} ms", began.elapsed().as_millis());
-                match self.predecessor.take() {
-                    None => self.begin(),
-                    Some(predecessor) => {
-                        let (events, has_control) = (self.events.clone(), self.has_control);
-                        let wait = move || {
-                            predecessor.ready(has_control);
-                            let _ = events.send(Event::Yours);
-                        };
-                        let thread = thread::Builder::new().name("replacement".to_owned()).spawn(wait);
-                        thread.map_err(|error| format!("no thread: {error}"))?;
-                    }
-                }
-            }
-            Serving::Failed => return Ok(()),
-        }
-        self.reloads.taken_over = Some(SystemTime::now());
-        self.record(number, cause);
-        self.health.retire();
-        self.ask_the_server_for_a_zone();
-        if let Some(reply) = reply {
-            let zones = self.reloader.zones();
-            let _ = reply.send(control::reload_reply(outcome, Some(number), &zones, &self.last_findings));
-        }
-        Ok(())
-    }
-
     /// For systemd.
     fn in_brief(&self) -> String {
         let Serving::Now { published, .. } = &self.serving else { return "starting".to_owned() };
@@ -663,6 +466,11 @@ impl Main {
         if let Serving::Now { published, .. } = &self.serving {
             self.manager.ask_for(published.load().snapshot.zones().first().map(|zone| &zone.name));
         }
+    }
+
+    fn served_number(&self) -> Option<u64> {
+        let Serving::Now { published, .. } = &self.serving else { return None };
+        Some(published.load().snapshot.number())
     }
 
     fn status(&self) -> Reply {
@@ -713,17 +521,5 @@ fn give_way() {
     const NICE: i32 = 10;
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         debug!("what is not urgent does not give way to queries: {error}");
-    }
-}
-
-fn log(findings: &Findings, is_confined: bool) {
-    for finding in findings.iter() {
-        match finding.severity {
-            Severity::Error => error!("{}", in_one_line(finding)),
-            Severity::Warning => warn!("{}", in_one_line(finding)),
-        }
-    }
-    if is_confined && findings.iter().any(|finding| finding.text.contains("Permission denied")) {
-        warn!("the sandbox grants the folders that meridian.yaml names, and what is listed under readable:");
     }
 }

@@ -218,14 +218,8 @@ fn status_tells_what_is_served_to_people_and_programs() {
 fn every_key_of_status_is_on_the_page() {
     const PAGE: &str = include_str!("../../docs/failover.md");
     /// What is in these is by address, by level of rate limits, by listener, by country.
-    const BY_NAME: [&str; 6] = [
-        "verdicts",
-        "limited_truncated",
-        "limited_dropped",
-        "would_have_limited",
-        "transports",
-        "countries",
-    ];
+    const BY_NAME: [&str; 6] =
+        ["verdicts", "limited_truncated", "limited_dropped", "would_have_limited", "transports", "countries"];
     let home = world::home();
     let config = "listen: \"127.0.0.1:0\"\ncountries: 1/1\nquery_log: { file: q.log, sample: 1/1 }\n";
     home.write("meridian.yaml", config);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::server::{Home, Server};
-use crate::world::{self, Load, FRANKFURT, SYDNEY, question, question_from, wait_for_answer};
+use crate::world::{self, FRANKFURT, Load, SYDNEY, question, question_from, wait_for_answer};
 
 /// One way to break a file.
 struct Damage {

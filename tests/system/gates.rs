@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::geo;
 use crate::server::{Home, Server};
-use crate::world::{self, Load, FRANKFURT, SYDNEY, answer, question, question_from, wait_for_answer};
+use crate::world::{self, FRANKFURT, Load, SYDNEY, answer, question, question_from, wait_for_answer};
 
 /// Changes something while the server is asked; it is held, and nobody gets another answer. By force it is served.
 #[track_caller]
@@ -167,10 +167,8 @@ fn gates_for_databases_may_be_off() {
 fn a_database_that_is_not_what_its_checksum_says_is_refused() {
     let home = world::home();
     let server = Server::start(home);
-    let load = Load::start(
-        server.at,
-        vec![(question_from("www.example.com", "A", SYDNEY), "192.0.2.1".to_owned())],
-    );
+    let load =
+        Load::start(server.at, vec![(question_from("www.example.com", "A", SYDNEY), "192.0.2.1".to_owned())]);
     let path = server.home.path("geodb/places-ipv4.mmdb");
     server.home.write("geodb/places-ipv4.mmdb.sha256", format!("{}  places-ipv4.mmdb\n", "0".repeat(64)));
     world::write_geography(&server.home, true);

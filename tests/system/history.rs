@@ -192,7 +192,8 @@ fn whoever_is_killed_while_writing_starts_with_what_was_served() {
     home.write("meridian.yaml", "listen: \"127.0.0.1:0\"\nworkers: 1\nhistory: { keep: 1000 }\n");
     // Syd's place, and so the tables, are others each time; whether it is up is told by a file.
     let sites = |version: u32| {
-        let checks = "checks: [{ file: { path: ../verdict }, every: 100ms, timeout: 50ms, fall: 1, rise: 1 }]";
+        let checks =
+            "checks: [{ file: { path: ../verdict }, every: 100ms, timeout: 50ms, fall: 1, rise: 1 }]";
         let sites = world::sites(1).replace("iad] }", &format!("iad], {checks} }}"));
         sites.replace("-33.87", &format!("-33.{:03}", version % 1000))
     };
@@ -222,8 +223,9 @@ fn whoever_is_killed_while_writing_starts_with_what_was_served() {
         let overrides = server.status()["overrides"].as_array().map(Vec::len);
         assert!(overrides.is_some_and(|count| count <= 1), "{overrides:?}");
         let log = server.process.lines();
-        let is_void =
-            |line: &&String| [" are void", " are not known", " is damaged"].iter().any(|what| line.contains(what));
+        let is_void = |line: &&String| {
+            [" are void", " are not known", " is damaged"].iter().any(|what| line.contains(what))
+        };
         assert_eq!(log.iter().find(is_void), None);
         // Whatever is listed is whole.
         let told = server.home.run(&["history", "--json"]).expect(0).json();

@@ -31,7 +31,8 @@ pub fn cookie(bytes: &[u8]) {
         _ => {
             let age = i32::from_be_bytes([e, f, g, h]) >> 18;
             let client = [rest.first().copied().unwrap_or(0); 8];
-            let mut value = made(&SECRETS[usize::from(secret & 1)], client, now.wrapping_sub(age as u32), address);
+            let mut value =
+                made(&SECRETS[usize::from(secret & 1)], client, now.wrapping_sub(age as u32), address);
             for change in rest.get(1..).unwrap_or_default().chunks_exact(2) {
                 value[usize::from(change[0]) % 24] ^= change[1];
             }
