@@ -13,8 +13,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub mod census;
+pub mod classes;
 pub mod compile;
 pub mod demand;
+mod overlay;
 pub mod ranking;
 pub mod stored;
 pub mod table;
