@@ -151,11 +151,12 @@ pub(super) fn bind_metrics(
 /// As many as are allowed, but for the descriptors that checks, reloads and the control socket need: with none left, our
 /// own trouble would count every site as up. Takes what the system allows at most. For each of so many threads.
 fn connections(threads: usize) -> usize {
+    /// Of few, half.
     const RESERVE: u64 = 128;
     let most = tcp::Limits::default().connections;
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return most };
     let descriptors = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
-    let left = descriptors.saturating_sub(RESERVE.max(descriptors / 4));
+    let left = descriptors - RESERVE.clamp(descriptors / 4, descriptors / 2);
     let connections = most.min(usize::try_from(left).unwrap_or(most) / threads).max(1);
     if connections < most {
         warn!(

@@ -81,6 +81,12 @@ impl Connections {
         self.staying
     }
 
+    /// Octets that clients have yet to take.
+    #[cfg(test)]
+    pub(super) fn unread(&self) -> usize {
+        self.unread
+    }
+
     /// Those of one client.
     pub(super) fn held_by(&self, client: IpAddr) -> usize {
         self.by_client.get(&block(client)).copied().unwrap_or(0)

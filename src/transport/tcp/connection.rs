@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::yield_now;
 
-use super::door::{Buffers, Door, Guest, sent_away};
+use super::door::{Buffers, Guest, sent_away};
 use super::{LONGEST_FRAME, TURN};
 use crate::transport::connections::Phase;
 use crate::transport::{Count, Responder, proxy};
@@ -19,9 +19,14 @@ enum Event {
     Read(usize),
     /// The client took something.
     Written,
+    /// What was read before has not all been heard.
+    More,
 }
 
 /// Answers what comes over a stream until it ends, or has to.
+///
+/// Whoever has 64 KiB or more yet to take is not heard any further: what it sends meanwhile waits where it is. Who sends all of its
+/// queries before it reads the first response has that much, and what the kernel keeps.
 pub(in crate::transport) async fn serve_connection<R: Responder>(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     guest: &Guest<R>,
@@ -40,35 +45,44 @@ pub(in crate::transport) async fn serve_connection<R: Responder>(
             {
                 return Poll::Ready(written.map(|()| Event::Written));
             }
-            if is_open {
-                let input = &mut door.buffers.borrow_mut().input;
-                let mut buffer = ReadBuf::new(input);
-                let read = Pin::new(&mut stream).poll_read(context, &mut buffer);
-                return read.map_ok(|()| Event::Read(buffer.filled().len()));
+            if !is_open || connection.output.len() >= LONGEST_FRAME {
+                return Poll::Pending;
             }
-            Poll::Pending
+            if connection.has_more {
+                return Poll::Ready(Ok(Event::More));
+            }
+            let input = &mut door.buffers.borrow_mut().input;
+            let mut buffer = ReadBuf::new(input);
+            let read = Pin::new(&mut stream).poll_read(context, &mut buffer);
+            read.map_ok(|()| Event::Read(buffer.filled().len()))
         })
         .await?;
-        match event {
-            // Whoever has nothing more to ask still wants the answers.
-            Event::Read(0) => is_open = false,
-            Event::Read(length) => {
-                // From here to the write nothing is waited for: the shared buffers are this connection's.
-                let heard = connection.hear(length)?;
-                is_open = heard.goes_on;
-                poll_fn(|context| {
-                    let output = &door.buffers.borrow().output[..heard.to_write];
-                    Poll::Ready(connection.output.write_now(context, &mut stream, output))
-                })
-                .await?;
-                connection.tell_phase(heard.is_whole);
-                in_a_row += length;
-                if in_a_row >= TURN {
-                    in_a_row = 0;
-                    yield_now().await;
-                }
+        let length = match event {
+            Event::Read(length) => length,
+            Event::More => 0,
+            Event::Written => {
+                connection.tell_phase(false);
+                continue;
             }
-            Event::Written => connection.tell_phase(false),
+        };
+        // Whoever has nothing more to ask still wants the answers.
+        if length == 0 && !connection.has_more {
+            is_open = false;
+            continue;
+        }
+        // From here to the write nothing is waited for: the shared buffers are this connection's.
+        let heard = connection.hear(length)?;
+        is_open = heard.goes_on;
+        poll_fn(|context| {
+            let output = &door.buffers.borrow().output[..heard.to_write];
+            Poll::Ready(connection.output.write_now(context, &mut stream, output))
+        })
+        .await?;
+        connection.tell_phase(heard.is_whole);
+        in_a_row += length + heard.to_write;
+        if in_a_row >= TURN {
+            in_a_row = 0;
+            yield_now().await;
         }
     }
     Ok(())
@@ -86,8 +100,11 @@ pub(super) struct Heard {
 
 pub(super) struct Connection<'a, R: Responder> {
     pub(super) guest: &'a Guest<R>,
-    /// The beginning of a message. Memory grows with what comes, not with what is announced, and goes with the message.
+    /// The beginning of a message, or messages that have to wait. Memory grows with what comes, not with what is announced, and goes
+    /// with the message.
     pub(super) partial: Vec<u8>,
+    /// There may be whole messages in there.
+    pub(super) has_more: bool,
     pub(super) output: Output<'a, R>,
     phase: Phase,
     /// The stream may yet turn out to begin with a PROXY header that must not be.
@@ -99,19 +116,14 @@ impl<'a, R: Responder> Connection<'a, R> {
         Connection {
             guest,
             partial: Vec::new(),
-            output: Output {
-                door: &guest.room.door,
-                waiting: Vec::new(),
-                taken: 0,
-                since_told: 0,
-                is_unflushed: false,
-            },
+            has_more: false,
+            output: Output { guest, waiting: Vec::new(), taken: 0, since_told: 0, is_unflushed: false },
             phase: Phase::Fresh,
             may_be_header: guest.refuses_header,
         }
     }
 
-    /// Answers what is whole of what came.
+    /// Answers what is whole of what came, until a buffer is full of answers.
     pub(super) fn hear(&mut self, length: usize) -> io::Result<Heard> {
         let door = &*self.guest.room.door;
         let Buffers { input, output } = &mut *door.buffers.borrow_mut();
@@ -133,13 +145,14 @@ impl<'a, R: Responder> Connection<'a, R> {
         responder.refresh();
         let mut heard = Heard { to_write: 0, is_whole: false, goes_on: true };
         let mut rest = all;
+        self.has_more = false;
         while let Some((message, behind)) = split_frame(rest) {
+            if heard.to_write + LONGEST_FRAME > output.len() {
+                self.has_more = true;
+                break;
+            }
             rest = behind;
             heard.is_whole = true;
-            if heard.to_write + LONGEST_FRAME > output.len() {
-                self.output.wait(&output[..heard.to_write])?;
-                heard.to_write = 0;
-            }
             let (framed, room) = output[heard.to_write..heard.to_write + LONGEST_FRAME].split_at_mut(2);
             let Some(length) = responder.respond(message, self.guest.client, room) else {
                 heard.goes_on = false;
@@ -195,7 +208,7 @@ fn grow(partial: &mut Vec<u8>, by: usize) {
 
 /// Responses that could not be sent yet, since the client takes them too slowly.
 pub(super) struct Output<'a, R: Responder> {
-    door: &'a Door<R>,
+    guest: &'a Guest<R>,
     pub(super) waiting: Vec<u8>,
     /// Of those, as many are sent.
     taken: usize,
@@ -210,8 +223,13 @@ impl<R: Responder> Output<'_, R> {
         !self.waiting.is_empty() || self.is_unflushed
     }
 
+    /// Octets that wait.
+    fn len(&self) -> usize {
+        self.waiting.len() - self.taken
+    }
+
     /// Sends as much as goes without waiting; the rest waits.
-    fn write_now(
+    pub(super) fn write_now(
         &mut self,
         context: &mut Context<'_>,
         stream: &mut (impl AsyncWrite + Unpin),
@@ -234,31 +252,16 @@ impl<R: Responder> Output<'_, R> {
                 }
             }
         }
-        self.wait(octets)
-    }
-
-    /// Keeps what cannot be sent, within limits: whoever asks and does not listen wants nothing but our memory.
-    fn wait(&mut self, octets: &[u8]) -> io::Result<()> {
-        if octets.is_empty() {
-            return Ok(());
-        }
-        let Door { limits, unread, counters, .. } = self.door;
-        let of_all = unread.get() + octets.len();
-        if self.waiting.len() - self.taken + octets.len() > limits.unread || of_all > limits.unread_in_all {
-            counters.add(Count::CutOffUnread);
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "too much was not taken"));
-        }
-        unread.set(of_all);
-        if self.taken > self.waiting.len() / 2 {
-            self.waiting.drain(..self.taken);
-            self.taken = 0;
-        }
+        // They count as held, by whom and by all, until they are taken.
+        self.guest.hold(octets.len());
+        // Else what is long sent would stay as long as anything waits.
+        self.waiting.drain(..std::mem::take(&mut self.taken));
         self.waiting.extend_from_slice(octets);
         Ok(())
     }
 
     /// Ready when something of it was sent.
-    fn poll_write(
+    pub(super) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
         stream: &mut (impl AsyncWrite + Unpin),
@@ -272,7 +275,7 @@ impl<R: Responder> Output<'_, R> {
                 Poll::Ready(Ok(count)) => {
                     self.taken += count;
                     self.since_told += count;
-                    self.door.unread.set(self.door.unread.get() - count);
+                    self.guest.let_go(count);
                     self.is_unflushed = true;
                     has_written = true;
                 }
@@ -289,12 +292,5 @@ impl<R: Responder> Output<'_, R> {
                 Poll::Ready(flushed)
             }
         }
-    }
-}
-
-impl<R: Responder> Drop for Output<'_, R> {
-    fn drop(&mut self) {
-        let left = self.waiting.len() - self.taken;
-        self.door.unread.set(self.door.unread.get() - left);
     }
 }

@@ -1,6 +1,6 @@
 //! Who is let in, and what those who are share: buffers, the responder, limits.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
@@ -20,8 +20,6 @@ pub(in crate::transport) struct Door<R> {
     pub(super) connections: RefCell<Connections>,
     pub(super) limits: Limits,
     pub(super) counters: Arc<Counters>,
-    /// Octets that clients have yet to take.
-    pub(super) unread: Cell<usize>,
 }
 
 /// What is used only while nothing else runs.
@@ -38,7 +36,6 @@ impl<R: Responder> Door<R> {
             connections: RefCell::new(Connections::new(limits)),
             limits,
             counters,
-            unread: Cell::new(0),
         })
     }
 

@@ -49,9 +49,8 @@ pub struct Limits {
     /// Between messages. There is no bound on their number: who asks is served, and who does not soon has to go. (The
     /// option edns-tcp-keepalive tells this one, RFC 7828.)
     pub idle: Duration,
-    /// Octets of responses that one client has not yet taken, beyond what the kernel keeps.
-    pub unread: usize,
-    /// The same of all clients.
+    /// Octets of responses that clients have not yet taken, of all together, beyond what the kernel keeps. Those who have been
+    /// taking theirs for the longest have to go.
     pub unread_in_all: usize,
 }
 
@@ -63,7 +62,6 @@ impl Default for Limits {
             message: Duration::from_secs(2),
             handshake: Duration::from_secs(5),
             idle: Duration::from_secs(10),
-            unread: 1 << 20,
             unread_in_all: 64 << 20,
         }
     }
@@ -83,7 +81,7 @@ const INPUT: usize = 16 << 10;
 const LONGEST_FRAME: usize = 2 + u16::MAX as usize;
 /// One write: at least one response of any length.
 const OUTPUT: usize = 2 * LONGEST_FRAME;
-/// After so many octets of queries in a row, it is somebody else's turn.
+/// After so many octets of queries and responses in a row, it is somebody else's turn.
 const TURN: usize = 4 * INPUT;
 
 /// A listener. No SO_REUSEPORT: a second server at the same address is a mistake, and is told here.
@@ -314,7 +312,7 @@ mod tests {
     use std::time::Instant;
 
     use proptest::prelude::*;
-    use tokio::io::{AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex};
 
     use super::connection::{Connection, split_frame};
     use super::*;
@@ -358,9 +356,12 @@ mod tests {
         let door = Rc::clone(&connection.guest.room.door);
         door.buffers.borrow_mut().input[..octets.len()].copy_from_slice(octets);
         let heard = connection.hear(octets.len()).expect("it is within limits");
-        let mut output = std::mem::take(&mut connection.output.waiting);
-        door.unread.set(0);
-        output.extend_from_slice(&door.buffers.borrow().output[..heard.to_write]);
+        let mut output = door.buffers.borrow().output[..heard.to_write].to_vec();
+        while connection.has_more {
+            let heard = connection.hear(0).expect("it is within limits");
+            assert!(heard.to_write > 0, "more, and nothing comes of it");
+            output.extend_from_slice(&door.buffers.borrow().output[..heard.to_write]);
+        }
         (output, heard.goes_on)
     }
 
@@ -449,31 +450,91 @@ mod tests {
             ours.read_to_end(&mut response).await.expect("it is sent");
             assert_eq!(response.len(), 50 * (2 + 4 + 1024));
             served.await.expect("no panic").expect("it ends in good order");
-            assert_eq!(door.unread.get(), 0);
+            assert_eq!(door.connections.borrow().unread(), 0);
             assert_eq!(door.counters.get(Count::Connections), 0);
         });
     }
 
+    /// What does not go on for now, and has not ended.
+    async fn settle() {
+        for _ in 0..100 {
+            yield_now().await;
+        }
+    }
+
     #[test]
-    fn whoever_asks_and_does_not_read_holds_no_more_than_the_limit() {
+    fn whoever_does_not_read_is_not_heard_any_further_and_loses_nothing() {
         run(async {
-            for (limits, most) in [
-                (Limits { unread: 300_000, ..Limits::default() }, 300_000),
-                (Limits { unread_in_all: 200_000, ..Limits::default() }, 200_000),
-            ] {
-                let (mut ours, theirs) = duplex(4096);
-                let guest = guest(limits);
-                let door = Rc::clone(&guest.room.door);
-                let served = spawn_local(async move { serve_connection(theirs, &guest).await });
-                let mut asked = 0;
-                while ours.write_all(&framed(&[0, 50])).await.is_ok() {
-                    assert!(door.unread.get() <= most);
-                    asked += 1;
-                    assert!(asked < 1000, "it is never cut off");
+            let (mut ours, theirs) = duplex(4096);
+            let guest = guest(Limits::default());
+            let door = Rc::clone(&guest.room.door);
+            let served = spawn_local(async move { serve_connection(theirs, &guest).await });
+            // The answers to what one read brings would be 200 MB.
+            let many = framed(&[0, 50]).repeat(1 << 14);
+            let mut sent = 0;
+            loop {
+                let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+                let written = std::pin::Pin::new(&mut ours).poll_write(context, &many[sent..]);
+                let std::task::Poll::Ready(count) = written else { break };
+                sent += count.expect("it is open");
+                settle().await;
+                assert!(door.connections.borrow().unread() <= LONGEST_FRAME + OUTPUT);
+            }
+            assert!((1..INPUT + 2 * 4096).contains(&sent), "{sent} octets are read of who does not read");
+            ours.shutdown().await.expect("it is open");
+            let mut response = Vec::new();
+            ours.read_to_end(&mut response).await.expect("it is sent");
+            assert_eq!(response.len(), sent / 4 * (2 + 2 + (50 << 10)));
+            served.await.expect("no panic").expect("it ends in good order");
+            assert_eq!(door.connections.borrow().unread(), 0);
+        });
+    }
+
+    /// Memory is for what waits, not for what waited: of whoever never takes quite all of it, too.
+    #[test]
+    fn what_was_taken_is_let_go_of_while_more_waits() {
+        run(async {
+            let (mut ours, mut theirs) = duplex(1000);
+            let guest = guest(Limits::default());
+            let mut connection = Connection::new(&guest);
+            for round in 0..1000 {
+                let octets = if round == 0 { &[7; 5000][..] } else { &[7; 2000] };
+                let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+                connection.output.write_now(context, &mut theirs, octets).expect("it is open");
+                for _ in 0..2 {
+                    ours.read_exact(&mut [0; 1000]).await.expect("it is sent");
+                    // With a new budget (tokio::task::coop), for nobody asks again.
                     yield_now().await;
+                    let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+                    assert!(connection.output.poll_write(context, &mut theirs).is_ready());
                 }
-                assert!(served.await.expect("no panic").is_err());
-                assert_eq!((door.unread.get(), door.counters.get(Count::CutOffUnread)), (0, 1));
+                assert!(connection.output.waiting.capacity() <= 16 << 10);
+            }
+            assert_eq!(guest.room.door.connections.borrow().unread(), 2000);
+        });
+    }
+
+    #[test]
+    fn when_too_much_waits_whoever_has_been_taking_for_the_longest_goes() {
+        run(async {
+            let limits = Limits { unread_in_all: 150_000, ..Limits::default() };
+            let door = Door::new(Echo::default(), limits, Arc::default());
+            let mut connections = Vec::new();
+            for number in 0..3 {
+                let (mut ours, theirs) = duplex(4096);
+                let guest = door.receive([192, 0, 2, number].into()).expect("there is room");
+                let served = spawn_local(async move { serve_connection(theirs, &guest).await });
+                ours.write_all(&framed(&[number, 60])).await.expect("it is taken");
+                settle().await;
+                connections.push((ours, served));
+            }
+            assert_eq!(door.counters.get(Count::CutOffUnread), 1);
+            for (number, (mut ours, served)) in connections.into_iter().enumerate() {
+                ours.shutdown().await.ok();
+                let mut response = Vec::new();
+                let _ = ours.read_to_end(&mut response).await;
+                let is_whole = response.len() == 2 + 2 + (60 << 10);
+                assert_eq!((is_whole, served.await.expect("no panic").is_ok()), (number > 0, number > 0));
             }
         });
     }
