@@ -74,13 +74,15 @@ def descriptors(start):
 def answers_unread(start):
     with start() as server:
         before = most = server.memory()["resident"]
+        cpu, begin = sum(server.cpu()), time.monotonic()
         with Attack(attackers.never_read, [ATTACKER], NEVER_READ) as attack:
             asking = [Beside(clients.ask, "udp", CLIENT, UDP_RATE, SECONDS), Beside(clients.ask, "tcp", CLIENT, TCP_RATE, SECONDS)]
             while any(one.is_running() for one in asking):
                 most = max(most, server.memory()["resident"])
                 time.sleep(0.1)
             udp, tcp = (one.result() for one in asking)
-        return {"udp": udp, "tcp": tcp, "grown": most - before} | attack.figures
+            share = (sum(server.cpu()) - cpu) / (time.monotonic() - begin)
+        return {"udp": udp, "tcp": tcp, "grown": most - before, "cpu": share} | attack.figures
 
 
 def opened_and_reset(start):

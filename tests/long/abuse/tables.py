@@ -46,7 +46,7 @@ def at(key):
 
 
 def descriptors(figures):
-    return f"{figures['descriptors']} used, {figures['cpu'] * 100:.0f} %"
+    return f"{figures['descriptors']}, {figures['cpu'] * 100:.0f} %"
 
 
 def odd_packets(figures):
@@ -79,12 +79,12 @@ ROWS = [
     ("silence", "... UDP", at("udp")),
     ("answers_unread", f"{acts.NEVER_READ} connections that ask without end and read nothing: TCP", at("tcp")),
     ("answers_unread", "... UDP", at("udp")),
-    ("answers_unread", "... memory that it costs, at most", lambda figures: f"{figures['grown']:.1f} MB"),
+    ("answers_unread", "... memory at most, of a core", lambda figures: f"{figures['grown']:.1f} MB, {figures['cpu'] * 100:.0f} %"),
     ("opened_and_reset", f"{acts.STORM:,} connections a second, reset at once: TCP", at("tcp")),
     ("opened_and_reset", "... UDP", at("udp")),
     ("descriptors", f"{acts.DESCRIPTORS} descriptors, {acts.TOO_MANY} half messages from {len(acts.FROM_MANY)} addresses: TCP", at("tcp")),
     ("descriptors", "... UDP", at("udp")),
-    ("descriptors", "... descriptors of all its processes; of a core, when nobody else asks", descriptors),
+    ("descriptors", "... descriptors of all its processes, of a core while nobody else asks", descriptors),
     ("descriptors", "... half a second later: UDP; TCP", lambda figures: f"{share(figures['afterwards']['udp'])}; {share(figures['afterwards']['tcp'])}"),
     ("odd_packets", "odd packets over UDP and TCP: UDP", at("udp")),
     ("odd_packets", "... TCP", at("tcp")),
