@@ -133,15 +133,15 @@ def storm(source, rate, ready, over):
 def flood(make, source, rate, ready, over):
     """So many a second, each from an address of its own, whose responses nobody reads."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        # Not connected: what comes for any of its addresses is to find it, or the kernel answers each with an ICMP error.
         client.bind(("0.0.0.0", 0))
-        client.connect((ADDRESS, PORT))
         ready.set()
         begin, sent, octets = time.monotonic(), 0, 0
         while not over.is_set():
             due = int((time.monotonic() - begin) * rate)
             for _ in range(min(due - sent, 500)):
                 packet = make()
-                client.sendmsg([packet], [(socket.IPPROTO_IP, IP_PKTINFO, struct.pack("=i4s4s", 0, source(), bytes(4)))])
+                client.sendmsg([packet], [(socket.IPPROTO_IP, IP_PKTINFO, struct.pack("=i4s4s", 0, source(), bytes(4)))], 0, (ADDRESS, PORT))
                 sent += 1
                 octets += len(packet) + HEADERS
             if sent >= due:
