@@ -6,7 +6,7 @@ use std::fmt;
 use std::mem::{Discriminant, discriminant};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -17,7 +17,8 @@ use super::board::{Target, Verdict};
 use super::events::{Events, Kind};
 use super::judge::{self, Attempt, Judge};
 use super::memory::{Memory, Remembered};
-use super::overrides::{Deed, Milliseconds, Overrides};
+use super::moment::Moment;
+use super::overrides::{Deed, Order, Overrides, Refusal};
 use super::probe::{Certificate, Remarks};
 use super::publish::{Around, Published};
 use super::tries::Tries;
@@ -84,27 +85,27 @@ impl Known {
         attempt: &Attempt,
         took: Duration,
         remarks: Remarks,
+        at: Moment,
     ) {
         self.tries.register(&subject.check.kind, attempt, took);
-        self.tell_of_certificate(subject, remarks.certificate);
+        self.tell_of_certificate(subject, remarks.certificate, at.wall);
         let Some(checked) = self.subjects.get_mut(subject) else { return };
         let load = remarks.load;
-        let now = Instant::now();
-        checked.register(subject, attempt, took, remarks, now);
+        checked.register(subject, attempt, took, remarks, at);
         let (was_wavering, before) = (checked.judge.is_wavering(), checked.judge.verdict());
         let changed = checked.judge.register(attempt);
         let is_wavering = checked.judge.is_wavering();
         checked.tried.send_replace(true);
         if changed.is_some() {
-            checked.since = SystemTime::now();
+            checked.since = at.wall;
             let has_fallen = before == Verdict::Up && checked.judge.verdict() == Verdict::Down;
-            checked.fell = has_fallen.then_some(now);
+            checked.fell = has_fallen.then_some(at.now);
             self.memory.is_outdated = true;
         }
-        let evidence = changed.map(|_| checked.evidence(attempt, now));
+        let evidence = changed.map(|_| checked.evidence(attempt, at.now));
         let is_canary = self.canaries.iter().any(|canary| **canary == *subject);
         if is_canary {
-            self.look_at_canaries();
+            self.look_at_canaries(at);
         }
         if let Some((verdict, evidence)) = changed.zip(evidence) {
             let of_what = if is_canary { "canary " } else { "" };
@@ -115,18 +116,18 @@ impl Known {
             }
         }
         if changed.is_some() || was_wavering != is_wavering {
-            self.note(subject);
+            self.note(subject, at);
         }
         if let Some(load) = load {
-            self.note_load(subject, load);
+            self.note_load(subject, load, at);
         }
     }
 
     /// Publishes what follows from a load that was told.
-    fn note_load(&mut self, subject: &Subject, load: f64) {
+    fn note_load(&mut self, subject: &Subject, load: f64, at: Moment) {
         let Some(check) = subject.check.load() else { return };
-        let until = Instant::now() + 3 * subject.check.every + subject.check.timeout;
-        self.publish(|published, around| {
+        let until = at.now + 3 * subject.check.every + subject.check.timeout;
+        self.publish(at, |published, around| {
             let slots = published.slots.get(subject).cloned().unwrap_or_default();
             for slot in &slots {
                 published.note_load(*slot, load, check, until, around.now);
@@ -136,9 +137,9 @@ impl Known {
     }
 
     /// Publishes what is known of a subject wherever it has a say.
-    fn note(&mut self, subject: &Subject) {
+    fn note(&mut self, subject: &Subject, at: Moment) {
         let mut slots = self.tell(subject).into_iter();
-        self.publish(|published, around| {
+        self.publish(at, |published, around| {
             published.publish(Some(&slots.next().unwrap_or_default()), around);
         });
     }
@@ -158,7 +159,7 @@ impl Known {
     }
 
     /// Whether the fault is here: no canary is up, and at least one has said so.
-    fn look_at_canaries(&mut self) {
+    fn look_at_canaries(&mut self, at: Moment) {
         let canaries: Vec<(&Subject, &Checked)> =
             self.canaries.iter().filter_map(|canary| Some((&**canary, self.subjects.get(canary)?))).collect();
         let fails = |checked: &Checked| {
@@ -187,23 +188,23 @@ impl Known {
                 self.isolated = None;
                 let text = "a canary answers again: verdicts count again";
                 self.events.note(Kind::Alarm, text.to_owned());
-                self.absolve(since);
+                self.absolve(since, at);
             }
             _ if is_news => {}
             _ => return,
         }
-        self.publish(|published, around| published.publish(None, around));
+        self.publish(at, |published, around| published.publish(None, around));
     }
 
     /// What fell while this server was cut off is up as before: that told nothing of it. It leaves if it fails from now on.
     /// Nothing is published before all of it is: guards would take the others to have fallen just now.
-    fn absolve(&mut self, since: Instant) {
+    fn absolve(&mut self, since: Instant, at: Moment) {
         let fell =
             self.subjects.iter_mut().filter(|(_, checked)| checked.fell.is_some_and(|fell| fell >= since));
         let absolved: Vec<Arc<Subject>> = fell
             .map(|(subject, checked)| {
                 checked.judge.absolve();
-                (checked.fell, checked.since) = (None, SystemTime::now());
+                (checked.fell, checked.since) = (None, at.wall);
                 Arc::clone(subject)
             })
             .collect();
@@ -217,7 +218,7 @@ impl Known {
     }
 
     /// Hands each board what it takes to be written.
-    pub(super) fn publish(&mut self, mut publish: impl FnMut(&mut Published, &mut Around<'_>)) {
+    pub(super) fn publish(&mut self, at: Moment, mut publish: impl FnMut(&mut Published, &mut Around<'_>)) {
         let Known { boards, overrides, events, isolated, suspected, canaries, is_moving, .. } = self;
         let mut around = Around {
             overrides,
@@ -226,8 +227,8 @@ impl Known {
             events,
             is_moving: *is_moving,
             tells: false,
-            wall: wall(),
-            now: Instant::now(),
+            wall: at.milliseconds(),
+            now: at.now,
         };
         let newest = boards.len().saturating_sub(1);
         for (index, published) in boards.iter_mut().enumerate() {
@@ -237,8 +238,8 @@ impl Known {
     }
 
     /// Once a second.
-    pub(super) fn tick(&mut self) {
-        for over in self.overrides.expire(wall()) {
+    pub(super) fn tick(&mut self, at: Moment) {
+        for over in self.overrides.expire(at.milliseconds()) {
             let service = over.service.map_or_else(String::new, |service| format!(" in {service}"));
             let text = match over.deed {
                 Deed::Undrain { .. } => "takes all of its clients again",
@@ -246,29 +247,43 @@ impl Known {
                 Deed::Up | Deed::Down => "what it was forced to be has expired",
             };
             self.events.note(Kind::Override, format!("{}{service}: {text}", over.site));
-            self.publish(|published, around| published.publish(None, around));
+            self.publish(at, |published, around| published.publish(None, around));
         }
         self.boards.retain(Published::is_held);
         // Once more after the last step: that is the one that arrives.
-        let moves = self.overrides.is_moving(wall());
+        let moves = self.overrides.is_moving(at.milliseconds());
         self.is_moving |= moves;
-        self.publish(Published::move_on);
+        self.publish(at, Published::move_on);
         self.is_moving = moves;
     }
 
+    /// Does what an operator asks. Gives what it comes to, a line for each site.
+    pub(super) fn follow(&mut self, order: &Order, at: Moment) -> Result<Vec<String>, Refusal> {
+        let layout = self.boards.last().and_then(Published::layout).unwrap_or_default();
+        let done = self.overrides.follow(order, &layout, at.milliseconds())?;
+        for line in &done {
+            let why = if order.reason.is_empty() { String::new() } else { format!(": {}", order.reason) };
+            self.events.warn(Kind::Override, format!("{line} (by {}{why})", order.by));
+        }
+        self.publish(at, |published, around| published.publish(None, around));
+        Ok(done)
+    }
+
     /// What it takes to write down what is known, if there is somewhere to write it.
-    pub(super) fn remember(&mut self) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
+    pub(super) fn remember(
+        &mut self,
+        at: Moment,
+    ) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
         let verdicts = self.subjects.values().filter_map(|checked| {
             Some((checked.key.clone(), Remembered::of(checked.judge.verdict(), checked.since)?))
         });
         let verdicts = verdicts.collect();
         let sites = self.boards.last().map(Published::guarded).unwrap_or_default();
-        self.memory.begin_to_write(verdicts, sites, SystemTime::now(), Instant::now())
+        self.memory.begin_to_write(verdicts, sites, at.wall, at.now)
     }
 
     /// Once for each certificate, at however many addresses it is.
-    fn tell_of_certificate(&mut self, subject: &Subject, shown: Option<Certificate>) {
-        let now = SystemTime::now();
+    fn tell_of_certificate(&mut self, subject: &Subject, shown: Option<Certificate>, now: SystemTime) {
         let Some(certificate) = shown.filter(|certificate| certificate.is_due <= now) else { return };
         let is_told = |checked: &Checked| checked.told == Some(certificate);
         if self.subjects.get(subject).is_none_or(is_told) {
@@ -308,7 +323,7 @@ impl Checked {
         attempt: &Attempt,
         took: Duration,
         remarks: Remarks,
-        now: Instant,
+        at: Moment,
     ) {
         self.certificate = remarks.certificate;
         self.last = match attempt {
@@ -317,12 +332,12 @@ impl Checked {
         };
         self.failing = match attempt {
             Attempt::Success => None,
-            _ => self.failing.or(Some(now)),
+            _ => self.failing.or(Some(at.now)),
         };
         let how = discriminant(attempt);
-        self.ending = self.ending.filter(|(earlier, _)| *earlier == how).or(Some((how, now)));
+        self.ending = self.ending.filter(|(earlier, _)| *earlier == how).or(Some((how, at.now)));
         if self.failing.is_some() {
-            self.last_error = Some((SystemTime::now(), self.last.clone()));
+            self.last_error = Some((at.wall, self.last.clone()));
         }
         let is_trouble = matches!(attempt, Attempt::LocalTrouble(_));
         self.took = (!is_trouble).then_some(took);
@@ -375,11 +390,6 @@ fn in_days(time: Duration) -> String {
         hours @ 0..48 => format!("{hours} hours"),
         hours => format!("{} days", hours / 24),
     }
-}
-
-/// Milliseconds since 1970.
-pub(super) fn wall() -> Milliseconds {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as Milliseconds)
 }
 
 #[cfg(test)]
@@ -438,7 +448,8 @@ mod tests {
 
     fn hear(health: &Health, number: u8, attempt: &Attempt) {
         let remarks = Remarks::default();
-        lock(&health.known).register(&subject(number), attempt, Duration::from_millis(1), remarks);
+        let took = Duration::from_millis(1);
+        lock(&health.known).register(&subject(number), attempt, took, remarks, Moment::read());
     }
 
     /// Nothing here waits, so that no check is made but those that are told.
