@@ -219,6 +219,7 @@ impl Known {
 
     /// Hands each board what it takes to be written.
     pub(super) fn publish(&mut self, at: Moment, mut publish: impl FnMut(&mut Published, &mut Around<'_>)) {
+        self.overrides.look_at_clock(at.milliseconds());
         let Known { boards, overrides, events, isolated, suspected, canaries, is_moving, .. } = self;
         let mut around = Around {
             overrides,
@@ -265,6 +266,8 @@ impl Known {
             let why = if order.reason.is_empty() { String::new() } else { format!(": {}", order.reason) };
             self.events.warn(Kind::Override, format!("{line} (by {}{why})", order.by));
         }
+        // It may arrive before anybody looks again.
+        self.is_moving |= self.overrides.is_moving(at.milliseconds());
         self.publish(at, |published, around| published.publish(None, around));
         Ok(done)
     }
@@ -397,7 +400,8 @@ mod tests {
     use tokio::runtime::Handle;
 
     use super::*;
-    use crate::health::board::{Layout, ServiceSlots, SiteOfService};
+    use crate::health::board::{Layout, ServiceSlots, Share, SiteOfService};
+    use crate::health::overrides::Wish;
     use crate::health::{Health, lock};
     use crate::site::{BlastRadius, CheckKind, Guards, HttpCheck, MinUp};
 
@@ -483,6 +487,46 @@ mod tests {
         // Nobody has left, so one still may.
         (0..2).for_each(|_| hear(&health, 1, &refused));
         assert_eq!(board.verdict(1), Verdict::Down);
+    }
+
+    /// The shares of the first site, drained over so many seconds, when so many have gone by and the clock on the wall shows so
+    /// many more.
+    fn shares_of_drained(over: u64, looks: &[(u64, u64)]) -> Vec<Share> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let health = Health::new(runtime.handle().clone(), None);
+        let board = health.adopt(layout());
+        let order = Order {
+            wish: Wish::Drain,
+            site: "s0".to_owned(),
+            service: None,
+            lasts: None,
+            over: over * 1000,
+            reason: String::new(),
+            by: String::new(),
+            anyway: false,
+        };
+        let start = Moment::read();
+        lock(&health.known).follow(&order, start).unwrap();
+        let look = |&(after, shown): &(u64, u64)| {
+            let wall = start.wall + Duration::from_secs(shown);
+            lock(&health.known).tick(Moment { wall, now: start.now + Duration::from_secs(after) });
+            board.share(0)
+        };
+        looks.iter().map(look).collect()
+    }
+
+    #[test]
+    fn meaning_9_a_drain_that_is_over_before_the_next_look_arrives() {
+        assert_eq!(shares_of_drained(1, &[(1, 1), (2, 2)]), [Share::DRAINED; 2]);
+        // Somebody sets the clock to after it.
+        assert_eq!(shares_of_drained(600, &[(1, 3601)]), [Share::DRAINED]);
+    }
+
+    #[test]
+    fn meaning_10_a_clock_that_is_set_back_takes_no_client_back_to_a_drained_site() {
+        let half = Share(Share::FULL.0 / 2);
+        assert_eq!(shares_of_drained(100, &[(50, 50), (51, 20), (76, 45)]), [half, half, Share(16_383)]);
+        assert_eq!(shares_of_drained(100, &[(100, 100), (101, 0), (102, 1)]), [Share::DRAINED; 3]);
     }
 
     #[test]

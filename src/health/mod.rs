@@ -188,6 +188,7 @@ impl Health {
     pub fn read_overrides(&self, folder: &Path) {
         let (mut known, at) = (lock(&self.known), Moment::read());
         known.overrides = Overrides::open(Some(folder));
+        known.is_moving |= known.overrides.is_moving(at.milliseconds());
         known.publish(at, |published, around| published.publish(None, around));
     }
 
