@@ -40,6 +40,8 @@ pub mod overrides;
 pub mod probe;
 mod publish;
 mod shed;
+#[cfg(test)]
+mod simulation;
 pub mod spill;
 pub mod tries;
 mod turns;
