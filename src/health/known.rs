@@ -64,8 +64,8 @@ pub(super) struct Checked {
     pub(super) failing: Option<Instant>,
     /// How attempts end lately, and since when all of them have.
     pub(super) ending: Option<(Discriminant<Attempt>, Instant)>,
-    /// Since when it is down, if it was up before.
-    pub(super) fell: Option<Instant>,
+    /// Since when it is down, and what it was before.
+    pub(super) fell: Option<(Instant, Verdict)>,
     /// What the server showed last, over TLS; and the one whose end was told of.
     pub(super) certificate: Option<Certificate>,
     pub(super) told: Option<Certificate>,
@@ -98,8 +98,8 @@ impl Known {
         checked.tried.send_replace(true);
         if changed.is_some() {
             checked.since = at.wall;
-            let has_fallen = before == Verdict::Up && checked.judge.verdict() == Verdict::Down;
-            checked.fell = has_fallen.then_some(at.now);
+            let has_fallen = checked.judge.verdict() == Verdict::Down;
+            checked.fell = has_fallen.then_some((at.now, before));
             self.memory.is_outdated = true;
         }
         let evidence = changed.map(|_| checked.evidence(attempt, at.now));
@@ -196,22 +196,20 @@ impl Known {
         self.publish(at, |published, around| published.publish(None, around));
     }
 
-    /// What fell while this server was cut off is up as before: that told nothing of it. It leaves if it fails from now on.
-    /// Nothing is published before all of it is: guards would take the others to have fallen just now.
+    /// What fell while this server was cut off is as before, up or not known: that told nothing of it. It leaves if it fails
+    /// from now on. Nothing is published before all of it is: guards would take the others to have fallen just now.
     fn absolve(&mut self, since: Instant, at: Moment) {
-        let fell =
-            self.subjects.iter_mut().filter(|(_, checked)| checked.fell.is_some_and(|fell| fell >= since));
-        let absolved: Vec<Arc<Subject>> = fell
-            .map(|(subject, checked)| {
-                checked.judge.absolve();
-                (checked.fell, checked.since) = (None, at.wall);
-                Arc::clone(subject)
-            })
-            .collect();
+        let mut absolved = Vec::new();
+        for (subject, checked) in &mut self.subjects {
+            let Some((_, before)) = checked.fell.take_if(|(fell, _)| *fell >= since) else { continue };
+            checked.judge.absolve(before);
+            checked.since = at.wall;
+            absolved.push((Arc::clone(subject), before));
+        }
         self.memory.is_outdated |= !absolved.is_empty();
-        for subject in absolved {
+        for (subject, before) in absolved {
             let of_what = if self.canaries.contains(&subject) { "canary " } else { "" };
-            let text = format!("{of_what}{subject}: up, as it was before this server was cut off");
+            let text = format!("{of_what}{subject}: {before}, as it was before this server was cut off");
             self.events.note(Kind::Verdict, text);
             self.tell(&subject);
         }
@@ -487,6 +485,24 @@ mod tests {
         // Nobody has left, so one still may.
         (0..2).for_each(|_| hear(&health, 1, &refused));
         assert_eq!(board.verdict(1), Verdict::Down);
+    }
+
+    /// As at a start without a link.
+    #[tokio::test]
+    async fn meaning_9_who_was_never_reached_while_this_server_was_cut_off_is_not_known_after_it() {
+        let health = Health::new(Handle::current(), None);
+        health.watch_canaries(vec![(subject(CANARY).address, subject(CANARY).check)]);
+        let board = health.adopt(layout());
+        let verdicts = || [0, 1, 2].map(|slot| board.verdict(slot));
+        let silent = Attempt::Failure("silent".to_owned());
+        std::iter::once(CANARY).chain(0..SITES).for_each(|number| hear(&health, number, &silent));
+        assert_eq!(health.is_isolated(), Some(true));
+        assert_eq!(verdicts(), [Verdict::Down; 3]);
+        (0..2).for_each(|_| hear(&health, CANARY, &Attempt::Success));
+        assert_eq!(health.is_isolated(), Some(false));
+        assert_eq!(verdicts(), [Verdict::Unknown; 3]);
+        hear(&health, 1, &silent);
+        assert_eq!(verdicts(), [Verdict::Unknown, Verdict::Down, Verdict::Unknown]);
     }
 
     /// The shares of the first site, drained over so many seconds, when so many have gone by and the clock on the wall shows so
