@@ -110,6 +110,28 @@ fn meaning_9_the_fault_is_here_when_canaries_say_so_and_only_then() {
     });
 }
 
+/// When this server is no longer cut off, sites that were well before are well: what failed meanwhile told nothing of them.
+#[test]
+fn meaning_9_who_failed_with_this_server_is_as_before_when_that_is_over() {
+    along(schedules(), || {
+        let (mut were_well, mut was_cut_off) = ([false; MOST_SITES], false);
+        move |play, _| {
+            let Play { world, before, shown, .. } = play;
+            let is_cut_off = play.health.is_isolated() == Some(true);
+            let is_over = std::mem::replace(&mut was_cut_off, is_cut_off) && !is_cut_off;
+            let is_held = |holds: &[Option<Hold>], site: usize| holds[site] == Some(Hold::Isolation);
+            for site in play.unset_sites() {
+                if is_held(&shown.holds, site) && !is_held(&before.holds, site) {
+                    were_well[site] = before.is_alive(world, site) && !before.is_set(world, site);
+                }
+                let is_due = is_over && is_held(&before.holds, site) && were_well[site];
+                prop_assert!(!is_due || shown.is_alive(world, site), "s{site}: {before:?}, then {shown:?}");
+            }
+            Ok(())
+        }
+    });
+}
+
 /// What is forced or drained is so from the word on and reverts within a second of its end; nobody but an operator
 /// drains.
 #[test]
