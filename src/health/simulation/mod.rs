@@ -195,7 +195,8 @@ fn meaning_10_a_gradual_drain_moves_each_client_once_each_way() {
         move |play, _| {
             let Play { world, board, shown, words, .. } = play;
             // Where it is the last one it is everybody's.
-            if !(1..world.sites()).any(|site| shown.is_in(world, site)) {
+            let is_served = |slot: usize| shown.verdicts[slot].is_served();
+            if !(1..world.sites()).any(|site| world.is_enough(site, true, is_served)) {
                 earlier = None;
                 return Ok(());
             }

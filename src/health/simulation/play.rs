@@ -10,17 +10,17 @@ use proptest::test_runner::TestCaseResult;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
-use super::super::board::{Board, Share, Verdict};
-use super::super::guard::Hold;
-use super::super::judge::Attempt;
-use super::super::known::Subject;
-use super::super::moment::Moment;
-use super::super::overrides::{Order, Refusal};
-use super::super::probe::Remarks;
-use super::super::{Health, lock};
 use super::schedule::{Cut, Fate, Schedule, Step, Word};
 use super::words::Words;
 use super::world::{MOST_SITES, WORLDS, World};
+use crate::health::board::{Board, Share, Verdict};
+use crate::health::guard::Hold;
+use crate::health::judge::Attempt;
+use crate::health::known::Subject;
+use crate::health::moment::Moment;
+use crate::health::overrides::{Order, Refusal};
+use crate::health::probe::Remarks;
+use crate::health::{Health, lock};
 use crate::site::Check;
 
 /// By the clock on the wall, in milliseconds since 1970.

@@ -5,8 +5,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::super::overrides::Wish;
 use super::world::WORLDS;
+use crate::health::overrides::Wish;
 
 /// What happens in one of the worlds, one after the other, and how many seconds nothing else does after each.
 #[derive(Clone, Debug)]

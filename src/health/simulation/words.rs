@@ -1,7 +1,7 @@
 //! What has to come of operators' words, from the words alone.
 
-use super::super::overrides::{Forced, Wish};
 use super::schedule::Word;
+use crate::health::overrides::{Forced, Wish};
 
 /// Whoever looks once a second may be so late, in milliseconds.
 const LATE: u64 = 1000;

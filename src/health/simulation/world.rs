@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ipnetwork::{IpNetwork, Ipv4Network};
 
-use super::super::Canary;
-use super::super::board::{Board, Layout, ServiceSlots};
+use crate::health::Canary;
+use crate::health::board::{Board, Layout, ServiceSlots};
 use crate::nameserver::Responded;
 use crate::reload::Reloader;
 use crate::reload::expect::ask;
