@@ -35,7 +35,7 @@ where
     Law: FnMut(&Play, Happened) -> TestCaseResult,
 {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
-    // Few unless somebody says so, for each is a quarter of an hour of a service.
+    // Few unless somebody says so, for each is some ten minutes of a service.
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { config.cases } else { 32 };
     let mut runner = TestRunner::new(ProptestConfig { cases, ..config });
     if let Err(failure) = runner.run(&schedules, |schedule| play(&schedule, law())) {
