@@ -25,7 +25,8 @@ use super::overrides::{Forced, Wish};
 use crate::site::BlastRadius;
 use play::{Departures, Happened, Play, play};
 use schedule::{
-    Cut, Schedule, Step, Word, clock, failure, schedules, schedules_of, schedules_of_operators, word,
+    Cut, Schedule, Step, Word, clock, failure, schedules, schedules_of, schedules_of_operators,
+    schedules_of_outages, word,
 };
 use world::{MOST_SITES, client_of, elsewhere, home_of, network};
 
@@ -94,7 +95,7 @@ fn meaning_9_no_more_sites_leave_lately_than_the_blast_radius_lets_go() {
 /// Held for isolation is only what canaries speak for; and while the last attempt at each of them has failed nobody leaves.
 #[test]
 fn meaning_9_the_fault_is_here_when_canaries_say_so_and_only_then() {
-    along(schedules(), || {
+    along(schedules_of_outages(), || {
         let mut departures = Departures::default();
         move |play, _| {
             let shown = &play.shown;
@@ -113,7 +114,7 @@ fn meaning_9_the_fault_is_here_when_canaries_say_so_and_only_then() {
 /// When this server is no longer cut off, sites that were well before are well: what failed meanwhile told nothing of them.
 #[test]
 fn meaning_9_who_failed_with_this_server_is_as_before_when_that_is_over() {
-    along(schedules(), || {
+    along(schedules_of_outages(), || {
         let (mut were_well, mut was_cut_off) = ([false; MOST_SITES], false);
         move |play, _| {
             let Play { world, before, shown, .. } = play;

@@ -81,6 +81,13 @@ pub(super) fn schedules_of_operators() -> impl Strategy<Value = Schedule> {
     schedules_of(prop_oneof![failure(), order()])
 }
 
+/// This server's own link comes and goes, or what canaries have of it.
+pub(super) fn schedules_of_outages() -> impl Strategy<Value = Schedule> {
+    let cut = prop_oneof![2 => Just(Cut::Uplink), 1 => (1..4_u8).prop_map(Cut::Canaries)];
+    let outage = (cut, any::<bool>()).prop_map(|(cut, is_cut)| Step::Cut(cut, is_cut));
+    schedules_of(prop_oneof![failure(), outage])
+}
+
 /// In any of the worlds.
 pub(super) fn schedules_of(step: impl Strategy<Value = Step>) -> impl Strategy<Value = Schedule> {
     // Now and then long enough for what left to be forgotten.
