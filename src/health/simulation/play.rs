@@ -442,9 +442,9 @@ impl Departures {
         for site in 0..world.sites() {
             let (was_in, is_in) = (before.is_in(world, site), shown.is_in(world, site));
             let is_set = before.is_set(world, site) || shown.is_set(world, site);
-            // Who is given out in panic has left before.
-            let was_there = self.were_up[site] && before.holds[site] != Some(Hold::Panic);
-            if was_in && !is_in && !is_set && was_there {
+            // Who is given out in panic has left already.
+            self.were_up[site] &= before.holds[site] != Some(Hold::Panic);
+            if was_in && !is_in && !is_set && self.were_up[site] {
                 (self.left[site], self.were_up[site]) = (Some(play.now), false);
                 leaving.push(site);
             }
