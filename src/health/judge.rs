@@ -81,10 +81,10 @@ impl Judge {
         (self.verdict != before).then_some(self.verdict)
     }
 
-    /// It was up and fell, and that told nothing of it: as if it had not. From there, rise and fall count.
-    pub fn absolve(&mut self) {
+    /// It was so and fell, and that told nothing of it: as if it had not. From there, rise and fall count.
+    pub fn absolve(&mut self, before: Verdict) {
         self.falls = self.falls.saturating_sub(1);
-        self.set(Verdict::Up);
+        self.set(before);
     }
 
     fn hear_good(&mut self) {
@@ -252,7 +252,7 @@ mod tests {
         judge.register(&good);
         judge.register(&bad);
         assert_eq!(judge.register(&bad), Some(Verdict::Down));
-        judge.absolve();
+        judge.absolve(Verdict::Up);
         assert_eq!(judge.verdict(), Verdict::Up);
         // One that was under way meanwhile takes nothing away; two that follow do.
         assert_eq!(judge.register(&bad), None);

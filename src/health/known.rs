@@ -6,7 +6,7 @@ use std::fmt;
 use std::mem::{Discriminant, discriminant};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -17,7 +17,8 @@ use super::board::{Target, Verdict};
 use super::events::{Events, Kind};
 use super::judge::{self, Attempt, Judge};
 use super::memory::{Memory, Remembered};
-use super::overrides::{Deed, Milliseconds, Overrides};
+use super::moment::Moment;
+use super::overrides::{Deed, Order, Overrides, Refusal};
 use super::probe::{Certificate, Remarks};
 use super::publish::{Around, Published};
 use super::tries::Tries;
@@ -63,8 +64,8 @@ pub(super) struct Checked {
     pub(super) failing: Option<Instant>,
     /// How attempts end lately, and since when all of them have.
     pub(super) ending: Option<(Discriminant<Attempt>, Instant)>,
-    /// Since when it is down, if it was up before.
-    pub(super) fell: Option<Instant>,
+    /// Since when it is down, and what it was before.
+    pub(super) fell: Option<(Instant, Verdict)>,
     /// What the server showed last, over TLS; and the one whose end was told of.
     pub(super) certificate: Option<Certificate>,
     pub(super) told: Option<Certificate>,
@@ -84,27 +85,27 @@ impl Known {
         attempt: &Attempt,
         took: Duration,
         remarks: Remarks,
+        at: Moment,
     ) {
         self.tries.register(&subject.check.kind, attempt, took);
-        self.tell_of_certificate(subject, remarks.certificate);
+        self.tell_of_certificate(subject, remarks.certificate, at.wall);
         let Some(checked) = self.subjects.get_mut(subject) else { return };
         let load = remarks.load;
-        let now = Instant::now();
-        checked.register(subject, attempt, took, remarks, now);
+        checked.register(subject, attempt, took, remarks, at);
         let (was_wavering, before) = (checked.judge.is_wavering(), checked.judge.verdict());
         let changed = checked.judge.register(attempt);
         let is_wavering = checked.judge.is_wavering();
         checked.tried.send_replace(true);
         if changed.is_some() {
-            checked.since = SystemTime::now();
-            let has_fallen = before == Verdict::Up && checked.judge.verdict() == Verdict::Down;
-            checked.fell = has_fallen.then_some(now);
+            checked.since = at.wall;
+            let has_fallen = checked.judge.verdict() == Verdict::Down;
+            checked.fell = has_fallen.then_some((at.now, before));
             self.memory.is_outdated = true;
         }
-        let evidence = changed.map(|_| checked.evidence(attempt, now));
+        let evidence = changed.map(|_| checked.evidence(attempt, at.now));
         let is_canary = self.canaries.iter().any(|canary| **canary == *subject);
         if is_canary {
-            self.look_at_canaries();
+            self.look_at_canaries(at);
         }
         if let Some((verdict, evidence)) = changed.zip(evidence) {
             let of_what = if is_canary { "canary " } else { "" };
@@ -115,18 +116,18 @@ impl Known {
             }
         }
         if changed.is_some() || was_wavering != is_wavering {
-            self.note(subject);
+            self.note(subject, at);
         }
         if let Some(load) = load {
-            self.note_load(subject, load);
+            self.note_load(subject, load, at);
         }
     }
 
     /// Publishes what follows from a load that was told.
-    fn note_load(&mut self, subject: &Subject, load: f64) {
+    fn note_load(&mut self, subject: &Subject, load: f64, at: Moment) {
         let Some(check) = subject.check.load() else { return };
-        let until = Instant::now() + 3 * subject.check.every + subject.check.timeout;
-        self.publish(|published, around| {
+        let until = at.now + 3 * subject.check.every + subject.check.timeout;
+        self.publish(at, |published, around| {
             let slots = published.slots.get(subject).cloned().unwrap_or_default();
             for slot in &slots {
                 published.note_load(*slot, load, check, until, around.now);
@@ -136,9 +137,9 @@ impl Known {
     }
 
     /// Publishes what is known of a subject wherever it has a say.
-    fn note(&mut self, subject: &Subject) {
+    fn note(&mut self, subject: &Subject, at: Moment) {
         let mut slots = self.tell(subject).into_iter();
-        self.publish(|published, around| {
+        self.publish(at, |published, around| {
             published.publish(Some(&slots.next().unwrap_or_default()), around);
         });
     }
@@ -158,7 +159,7 @@ impl Known {
     }
 
     /// Whether the fault is here: no canary is up, and at least one has said so.
-    fn look_at_canaries(&mut self) {
+    fn look_at_canaries(&mut self, at: Moment) {
         let canaries: Vec<(&Subject, &Checked)> =
             self.canaries.iter().filter_map(|canary| Some((&**canary, self.subjects.get(canary)?))).collect();
         let fails = |checked: &Checked| {
@@ -187,37 +188,36 @@ impl Known {
                 self.isolated = None;
                 let text = "a canary answers again: verdicts count again";
                 self.events.note(Kind::Alarm, text.to_owned());
-                self.absolve(since);
+                self.absolve(since, at);
             }
             _ if is_news => {}
             _ => return,
         }
-        self.publish(|published, around| published.publish(None, around));
+        self.publish(at, |published, around| published.publish(None, around));
     }
 
-    /// What fell while this server was cut off is up as before: that told nothing of it. It leaves if it fails from now on.
-    /// Nothing is published before all of it is: guards would take the others to have fallen just now.
-    fn absolve(&mut self, since: Instant) {
-        let fell =
-            self.subjects.iter_mut().filter(|(_, checked)| checked.fell.is_some_and(|fell| fell >= since));
-        let absolved: Vec<Arc<Subject>> = fell
-            .map(|(subject, checked)| {
-                checked.judge.absolve();
-                (checked.fell, checked.since) = (None, SystemTime::now());
-                Arc::clone(subject)
-            })
-            .collect();
+    /// What fell while this server was cut off is as before, up or not known: that told nothing of it. It leaves if it fails
+    /// from now on. Nothing is published before all of it is: guards would take the others to have fallen just now.
+    fn absolve(&mut self, since: Instant, at: Moment) {
+        let mut absolved = Vec::new();
+        for (subject, checked) in &mut self.subjects {
+            let Some((_, before)) = checked.fell.take_if(|(fell, _)| *fell >= since) else { continue };
+            checked.judge.absolve(before);
+            checked.since = at.wall;
+            absolved.push((Arc::clone(subject), before));
+        }
         self.memory.is_outdated |= !absolved.is_empty();
-        for subject in absolved {
+        for (subject, before) in absolved {
             let of_what = if self.canaries.contains(&subject) { "canary " } else { "" };
-            let text = format!("{of_what}{subject}: up, as it was before this server was cut off");
+            let text = format!("{of_what}{subject}: {before}, as it was before this server was cut off");
             self.events.note(Kind::Verdict, text);
             self.tell(&subject);
         }
     }
 
     /// Hands each board what it takes to be written.
-    pub(super) fn publish(&mut self, mut publish: impl FnMut(&mut Published, &mut Around<'_>)) {
+    pub(super) fn publish(&mut self, at: Moment, mut publish: impl FnMut(&mut Published, &mut Around<'_>)) {
+        self.overrides.look_at_clock(at.milliseconds());
         let Known { boards, overrides, events, isolated, suspected, canaries, is_moving, .. } = self;
         let mut around = Around {
             overrides,
@@ -226,8 +226,8 @@ impl Known {
             events,
             is_moving: *is_moving,
             tells: false,
-            wall: wall(),
-            now: Instant::now(),
+            wall: at.milliseconds(),
+            now: at.now,
         };
         let newest = boards.len().saturating_sub(1);
         for (index, published) in boards.iter_mut().enumerate() {
@@ -237,8 +237,8 @@ impl Known {
     }
 
     /// Once a second.
-    pub(super) fn tick(&mut self) {
-        for over in self.overrides.expire(wall()) {
+    pub(super) fn tick(&mut self, at: Moment) {
+        for over in self.overrides.expire(at.milliseconds()) {
             let service = over.service.map_or_else(String::new, |service| format!(" in {service}"));
             let text = match over.deed {
                 Deed::Undrain { .. } => "takes all of its clients again",
@@ -246,29 +246,45 @@ impl Known {
                 Deed::Up | Deed::Down => "what it was forced to be has expired",
             };
             self.events.note(Kind::Override, format!("{}{service}: {text}", over.site));
-            self.publish(|published, around| published.publish(None, around));
+            self.publish(at, |published, around| published.publish(None, around));
         }
         self.boards.retain(Published::is_held);
         // Once more after the last step: that is the one that arrives.
-        let moves = self.overrides.is_moving(wall());
+        let moves = self.overrides.is_moving(at.milliseconds());
         self.is_moving |= moves;
-        self.publish(Published::move_on);
+        self.publish(at, Published::move_on);
         self.is_moving = moves;
     }
 
+    /// Does what an operator asks. Gives what it comes to, a line for each site.
+    pub(super) fn follow(&mut self, order: &Order, at: Moment) -> Result<Vec<String>, Refusal> {
+        let layout = self.boards.last().and_then(Published::layout).unwrap_or_default();
+        let done = self.overrides.follow(order, &layout, at.milliseconds())?;
+        for line in &done {
+            let why = if order.reason.is_empty() { String::new() } else { format!(": {}", order.reason) };
+            self.events.warn(Kind::Override, format!("{line} (by {}{why})", order.by));
+        }
+        // It may arrive before anybody looks again.
+        self.is_moving |= self.overrides.is_moving(at.milliseconds());
+        self.publish(at, |published, around| published.publish(None, around));
+        Ok(done)
+    }
+
     /// What it takes to write down what is known, if there is somewhere to write it.
-    pub(super) fn remember(&mut self) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
+    pub(super) fn remember(
+        &mut self,
+        at: Moment,
+    ) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
         let verdicts = self.subjects.values().filter_map(|checked| {
             Some((checked.key.clone(), Remembered::of(checked.judge.verdict(), checked.since)?))
         });
         let verdicts = verdicts.collect();
         let sites = self.boards.last().map(Published::guarded).unwrap_or_default();
-        self.memory.begin_to_write(verdicts, sites, SystemTime::now(), Instant::now())
+        self.memory.begin_to_write(verdicts, sites, at.wall, at.now)
     }
 
     /// Once for each certificate, at however many addresses it is.
-    fn tell_of_certificate(&mut self, subject: &Subject, shown: Option<Certificate>) {
-        let now = SystemTime::now();
+    fn tell_of_certificate(&mut self, subject: &Subject, shown: Option<Certificate>, now: SystemTime) {
         let Some(certificate) = shown.filter(|certificate| certificate.is_due <= now) else { return };
         let is_told = |checked: &Checked| checked.told == Some(certificate);
         if self.subjects.get(subject).is_none_or(is_told) {
@@ -308,7 +324,7 @@ impl Checked {
         attempt: &Attempt,
         took: Duration,
         remarks: Remarks,
-        now: Instant,
+        at: Moment,
     ) {
         self.certificate = remarks.certificate;
         self.last = match attempt {
@@ -317,12 +333,12 @@ impl Checked {
         };
         self.failing = match attempt {
             Attempt::Success => None,
-            _ => self.failing.or(Some(now)),
+            _ => self.failing.or(Some(at.now)),
         };
         let how = discriminant(attempt);
-        self.ending = self.ending.filter(|(earlier, _)| *earlier == how).or(Some((how, now)));
+        self.ending = self.ending.filter(|(earlier, _)| *earlier == how).or(Some((how, at.now)));
         if self.failing.is_some() {
-            self.last_error = Some((SystemTime::now(), self.last.clone()));
+            self.last_error = Some((at.wall, self.last.clone()));
         }
         let is_trouble = matches!(attempt, Attempt::LocalTrouble(_));
         self.took = (!is_trouble).then_some(took);
@@ -377,17 +393,13 @@ fn in_days(time: Duration) -> String {
     }
 }
 
-/// Milliseconds since 1970.
-pub(super) fn wall() -> Milliseconds {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as Milliseconds)
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::runtime::Handle;
 
     use super::*;
-    use crate::health::board::{Layout, ServiceSlots, SiteOfService};
+    use crate::health::board::{Layout, ServiceSlots, Share, SiteOfService};
+    use crate::health::overrides::Wish;
     use crate::health::{Health, lock};
     use crate::site::{BlastRadius, CheckKind, Guards, HttpCheck, MinUp};
 
@@ -438,7 +450,8 @@ mod tests {
 
     fn hear(health: &Health, number: u8, attempt: &Attempt) {
         let remarks = Remarks::default();
-        lock(&health.known).register(&subject(number), attempt, Duration::from_millis(1), remarks);
+        let took = Duration::from_millis(1);
+        lock(&health.known).register(&subject(number), attempt, took, remarks, Moment::read());
     }
 
     /// Nothing here waits, so that no check is made but those that are told.
@@ -472,6 +485,64 @@ mod tests {
         // Nobody has left, so one still may.
         (0..2).for_each(|_| hear(&health, 1, &refused));
         assert_eq!(board.verdict(1), Verdict::Down);
+    }
+
+    /// As at a start without a link.
+    #[tokio::test]
+    async fn meaning_9_who_was_never_reached_while_this_server_was_cut_off_is_not_known_after_it() {
+        let health = Health::new(Handle::current(), None);
+        health.watch_canaries(vec![(subject(CANARY).address, subject(CANARY).check)]);
+        let board = health.adopt(layout());
+        let verdicts = || [0, 1, 2].map(|slot| board.verdict(slot));
+        let silent = Attempt::Failure("silent".to_owned());
+        std::iter::once(CANARY).chain(0..SITES).for_each(|number| hear(&health, number, &silent));
+        assert_eq!(health.is_isolated(), Some(true));
+        assert_eq!(verdicts(), [Verdict::Down; 3]);
+        (0..2).for_each(|_| hear(&health, CANARY, &Attempt::Success));
+        assert_eq!(health.is_isolated(), Some(false));
+        assert_eq!(verdicts(), [Verdict::Unknown; 3]);
+        hear(&health, 1, &silent);
+        assert_eq!(verdicts(), [Verdict::Unknown, Verdict::Down, Verdict::Unknown]);
+    }
+
+    /// The shares of the first site, drained over so many seconds, when so many have gone by and the clock on the wall shows so
+    /// many more.
+    fn shares_of_drained(over: u64, looks: &[(u64, u64)]) -> Vec<Share> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let health = Health::new(runtime.handle().clone(), None);
+        let board = health.adopt(layout());
+        let order = Order {
+            wish: Wish::Drain,
+            site: "s0".to_owned(),
+            service: None,
+            lasts: None,
+            over: over * 1000,
+            reason: String::new(),
+            by: String::new(),
+            anyway: false,
+        };
+        let start = Moment::read();
+        lock(&health.known).follow(&order, start).unwrap();
+        let look = |&(after, shown): &(u64, u64)| {
+            let wall = start.wall + Duration::from_secs(shown);
+            lock(&health.known).tick(Moment { wall, now: start.now + Duration::from_secs(after) });
+            board.share(0)
+        };
+        looks.iter().map(look).collect()
+    }
+
+    #[test]
+    fn meaning_9_a_drain_that_is_over_before_the_next_look_arrives() {
+        assert_eq!(shares_of_drained(1, &[(1, 1), (2, 2)]), [Share::DRAINED; 2]);
+        // Somebody sets the clock to after it.
+        assert_eq!(shares_of_drained(600, &[(1, 3601)]), [Share::DRAINED]);
+    }
+
+    #[test]
+    fn meaning_10_a_clock_that_is_set_back_takes_no_client_back_to_a_drained_site() {
+        let half = Share(Share::FULL.0 / 2);
+        assert_eq!(shares_of_drained(100, &[(50, 50), (51, 20), (76, 45)]), [half, half, Share(16_383)]);
+        assert_eq!(shares_of_drained(100, &[(100, 100), (101, 0), (102, 1)]), [Share::DRAINED; 3]);
     }
 
     #[test]

@@ -35,10 +35,13 @@ pub mod guard;
 pub mod judge;
 mod known;
 mod memory;
+mod moment;
 pub mod overrides;
 pub mod probe;
 mod publish;
 mod shed;
+#[cfg(test)]
+mod simulation;
 pub mod spill;
 pub mod tries;
 mod turns;
@@ -48,8 +51,9 @@ pub use publish::{Held, Loaded};
 use board::{Board, Layout, Verdict};
 use events::{Event, Kind};
 use judge::Judge;
-use known::{Checked, Known, Subject, subjects_of, wall};
+use known::{Checked, Known, Subject, subjects_of};
 use memory::{Memory, Remembered};
+use moment::Moment;
 use overrides::{Order, Override, Overrides, Refusal};
 use probe::Probe;
 use publish::Published;
@@ -100,9 +104,10 @@ impl Health {
     /// Checks will run on this runtime. What operators said and what is known is kept in a folder, if there is one.
     #[must_use]
     pub fn new(runtime: Handle, folder: Option<&Path>) -> Health {
+        let at = Moment::read();
         let known = Known {
             overrides: Overrides::open(folder),
-            memory: Memory::open(folder, SystemTime::now(), Instant::now()),
+            memory: Memory::open(folder, at.wall, at.now),
             ..Known::default()
         };
         let known = Arc::new(Mutex::new(known));
@@ -112,9 +117,9 @@ impl Health {
 
     /// Watches these, too; they tell whether a fault is here.
     pub fn watch_canaries(&self, canaries: Vec<Canary>) {
-        let mut known = lock(&self.known);
+        let (mut known, at) = (lock(&self.known), Moment::read());
         for (address, check) in canaries {
-            let canary = self.subject(&mut known, Subject { address, check });
+            let canary = self.subject(&mut known, Subject { address, check }, at);
             known.canaries.push(canary);
         }
     }
@@ -123,23 +128,27 @@ impl Health {
     /// board that is still served may need them. Call [`retire`](Health::retire) when this one is.
     #[must_use]
     pub fn adopt(&self, layout: Layout) -> Arc<Board> {
+        self.adopt_at(layout, Moment::read())
+    }
+
+    fn adopt_at(&self, layout: Layout, at: Moment) -> Arc<Board> {
         let board = Arc::new(Board::new(layout));
         let mut known = lock(&self.known);
         let mut slots: HashMap<Arc<Subject>, Vec<u32>> = HashMap::new();
         for (slot, target) in board.layout().targets.iter().enumerate() {
             for subject in subjects_of(target) {
-                let subject = self.subject(&mut known, subject);
+                let subject = self.subject(&mut known, subject, at);
                 slots.entry(subject).or_default().push(slot as u32);
             }
         }
         known.boards.retain(Published::is_held);
         let mut published = Published::new(&board, slots, known.boards.last());
-        published.resume(|site| known.memory.of_site(site, Instant::now()));
+        published.resume(|site| known.memory.of_site(site, at.now));
         for (slot, target) in board.layout().targets.iter().enumerate() {
             published.note(slot as u32, known.verdict_on(target), known.is_doubted(target));
         }
         known.boards.push(published);
-        known.publish(|published, around| {
+        known.publish(at, |published, around| {
             if published.is_of(&board) {
                 published.publish(None, around);
             }
@@ -152,21 +161,13 @@ impl Health {
     /// # Errors
     /// Nothing has changed then.
     pub fn follow(&self, order: &Order) -> Result<Vec<String>, Refusal> {
-        let mut known = lock(&self.known);
-        let layout = known.boards.last().and_then(Published::layout).unwrap_or_default();
-        let done = known.overrides.follow(order, &layout, wall())?;
-        for line in &done {
-            let why = if order.reason.is_empty() { String::new() } else { format!(": {}", order.reason) };
-            known.events.warn(Kind::Override, format!("{line} (by {}{why})", order.by));
-        }
-        known.publish(|published, around| published.publish(None, around));
-        Ok(done)
+        lock(&self.known).follow(order, Moment::read())
     }
 
     /// Writes down what is known, for a process that is to take over, and keeps from writing over it until told otherwise.
     pub fn lend_state(&self) {
         let mut known = lock(&self.known);
-        if let Some(write) = known.remember() {
+        if let Some(write) = known.remember(Moment::read()) {
             let result = write();
             known.memory.wrote(result);
         }
@@ -187,16 +188,21 @@ impl Health {
 
     /// Reads anew what operators said: it was another process that they said it to.
     pub fn read_overrides(&self, folder: &Path) {
-        let mut known = lock(&self.known);
+        let (mut known, at) = (lock(&self.known), Moment::read());
         known.overrides = Overrides::open(Some(folder));
-        known.publish(|published, around| published.publish(None, around));
+        known.is_moving |= known.overrides.is_moving(at.milliseconds());
+        known.publish(at, |published, around| published.publish(None, around));
     }
 
     /// What operators said, and what still stands of it; windows of maintenance that are open are among it.
     #[must_use]
     pub fn overrides(&self) -> Vec<Override> {
         let known = lock(&self.known);
-        let windows = known.boards.last().map(|newest| newest.open_windows(wall())).unwrap_or_default();
+        let windows = known
+            .boards
+            .last()
+            .map(|newest| newest.open_windows(Moment::read().milliseconds()))
+            .unwrap_or_default();
         known.overrides.list().iter().cloned().chain(windows).collect()
     }
 
@@ -313,17 +319,17 @@ impl Health {
     }
 
     /// The one that is checked already, or a new one whose check begins.
-    fn subject(&self, known: &mut Known, subject: Subject) -> Arc<Subject> {
+    fn subject(&self, known: &mut Known, subject: Subject, at: Moment) -> Arc<Subject> {
         if let Some((known, _)) = known.subjects.get_key_value(&subject) {
             return Arc::clone(known);
         }
         let subject = Arc::new(subject);
-        let remembered = known.memory.take(&subject.key(), Instant::now());
-        known.subjects.insert(Arc::clone(&subject), self.start(&subject, remembered));
+        let remembered = known.memory.take(&subject.key(), at.now);
+        known.subjects.insert(Arc::clone(&subject), self.start(&subject, remembered, at));
         subject
     }
 
-    fn start(&self, subject: &Arc<Subject>, remembered: Option<Remembered>) -> Checked {
+    fn start(&self, subject: &Arc<Subject>, remembered: Option<Remembered>, at: Moment) -> Checked {
         let mut judge = Judge::new(subject.check.fall, subject.check.rise);
         if let Some(remembered) = remembered {
             judge.resume(remembered.verdict());
@@ -345,7 +351,7 @@ impl Health {
             last: remembered.map_or("not tried yet", |_| "not tried yet since the last start").to_owned(),
             took: None,
             last_error: None,
-            since: remembered.map_or_else(SystemTime::now, Remembered::since),
+            since: remembered.map_or(at.wall, Remembered::since),
         }
     }
 }
@@ -357,7 +363,7 @@ impl Drop for Health {
         for checked in known.subjects.values() {
             checked.task.abort();
         }
-        if let Some(write) = known.remember() {
+        if let Some(write) = known.remember(Moment::read()) {
             let result = write();
             known.memory.wrote(result);
         }
@@ -372,9 +378,9 @@ async fn tick(known: Weak<Mutex<Known>>) {
         ticks.tick().await;
         let Some(known) = known.upgrade() else { return };
         let write = {
-            let mut known = lock(&known);
-            known.tick();
-            if known.memory.is_due(SystemTime::now()) { known.remember() } else { None }
+            let (mut known, at) = (lock(&known), Moment::read());
+            known.tick(at);
+            if known.memory.is_due(at.wall) { known.remember(at) } else { None }
         };
         // Neither under the lock nor here: a disk may take its time, and checks must not.
         if let Some(write) = write {
@@ -402,7 +408,7 @@ async fn check_for_ever(subject: Arc<Subject>, known: Weak<Mutex<Known>>, turns:
         drop(turn);
         debug!("{subject}: {attempt:?}");
         let Some(known) = known.upgrade() else { return };
-        lock(&known).register(&subject, &attempt, took, probe.remarks());
+        lock(&known).register(&subject, &attempt, took, probe.remarks(), Moment::read());
         drop(known);
         // A little early rather than late, so that checks drift apart and the promised time holds.
         next = started + check.every.mul_f64(1.0 - earlier * jitter.next());

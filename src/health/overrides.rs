@@ -133,6 +133,8 @@ pub enum Refusal {
 pub struct Overrides {
     path: Option<PathBuf>,
     list: Vec<Override>,
+    /// By the clock on the wall, when it was looked at last.
+    looked: Milliseconds,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -167,7 +169,7 @@ impl Overrides {
                 }
             }
         }
-        Overrides { path, list }
+        Overrides { path, list, looked: 0 }
     }
 
     /// Writes nothing down any more: another process does.
@@ -191,6 +193,7 @@ impl Overrides {
         layout: &Layout,
         now: Milliseconds,
     ) -> Result<Vec<String>, Refusal> {
+        self.look_at_clock(now);
         let wrong = |text: String| Err(Refusal::Wrong(text));
         let sites: BTreeSet<&str> = layout.shares.iter().map(|share| share.site.as_str()).collect();
         let services: BTreeSet<&str> = layout.services.iter().map(|service| service.name.as_str()).collect();
@@ -253,6 +256,7 @@ impl Overrides {
 
     /// Lets go of what is over; gives it.
     pub fn expire(&mut self, now: Milliseconds) -> Vec<Override> {
+        self.look_at_clock(now);
         let is_over = |standing: &Override| match standing.deed {
             Deed::Undrain { over, .. } => now >= standing.since.saturating_add(over),
             _ => standing.until.is_some_and(|until| now >= until),
@@ -263,6 +267,19 @@ impl Overrides {
             self.save();
         }
         over
+    }
+
+    /// A clock that is set back takes no client back to a site that it was moved from: shares that are on their way, or have
+    /// arrived, stay as far as they were. To be told before what stands is published.
+    pub fn look_at_clock(&mut self, now: Milliseconds) {
+        let back = std::mem::replace(&mut self.looked, now).saturating_sub(now);
+        if back == 0 {
+            return;
+        }
+        for standing in self.list.iter_mut().filter(|standing| standing.deed.is_drain()) {
+            standing.since = standing.since.saturating_sub(back);
+        }
+        self.save();
     }
 
     /// What a site is forced to be in a service, if it is.
@@ -474,7 +491,7 @@ pub fn in_words(milliseconds: Milliseconds) -> String {
 /// Services that lose their last site: none of theirs will be left that nobody took out.
 fn stripped(before: &[Override], after: &[Override], layout: &Layout) -> Vec<String> {
     let is_out = |list: &[Override], site: &str, service: &str| {
-        let all = Overrides { path: None, list: list.to_vec() };
+        let all = Overrides { list: list.to_vec(), ..Overrides::default() };
         match all.forced(site, service) {
             Some(forced) => forced == Forced::Down,
             // Where a drain leads to, however slowly.

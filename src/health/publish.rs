@@ -563,10 +563,7 @@ fn slots_of(service: &ServiceSlots) -> Range<u32> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-    use crate::health::overrides::{Order, Wish};
     use crate::reload::Reloader;
     use crate::reload::expect::ask;
     use crate::site::Guards;
@@ -575,40 +572,7 @@ mod tests {
 
     const SITES: usize = 4;
 
-    /// What may happen, one after the other.
-    #[derive(Clone, Debug)]
-    enum Step {
-        /// Checks say something of a site.
-        Verdict(usize, Verdict),
-        /// An operator does.
-        Order(Wish, usize, Option<u64>, u64),
-        /// The canaries do.
-        Isolated(bool),
-        /// Time goes by, and the clock on the wall may be set by as much as a day meanwhile.
-        Wait(u64, i64),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let verdict = prop_oneof![Just(Verdict::Up), Just(Verdict::Down), Just(Verdict::Unknown)];
-        let wish = prop_oneof![
-            Just(Wish::Drain),
-            Just(Wish::Undrain),
-            Just(Wish::ForceUp),
-            Just(Wish::ForceDown),
-            Just(Wish::Unforce)
-        ];
-        let lasts = proptest::option::of(1_u64..900);
-        prop_oneof![
-            4 => (0..SITES, verdict).prop_map(|(site, verdict)| Step::Verdict(site, verdict)),
-            2 => (wish, 0..SITES, lasts, 0_u64..300)
-                .prop_map(|(wish, site, lasts, over)| Step::Order(wish, site, lasts, over)),
-            1 => any::<bool>().prop_map(Step::Isolated),
-            3 => (0_u64..400, prop_oneof![5 => Just(0_i64), 1 => -86_400_i64..86_400])
-                .prop_map(|(seconds, set)| Step::Wait(seconds, set)),
-        ]
-    }
-
-    fn layout(panic: Option<f64>) -> Layout {
+    fn layout() -> Layout {
         let address = |site: usize| std::net::IpAddr::from([192, 0, 2, site as u8]);
         let target = |site| Target { address: address(site), checks: Arc::from([]), need: 0 };
         Layout {
@@ -621,7 +585,7 @@ mod tests {
                 first_share: 0,
                 targets: (0..SITES as u32).map(|slot| slot..slot + 1).collect(),
                 min_up: MinUp::of_both(1),
-                guards: Guards { panic, ..Guards::default() },
+                guards: Guards::default(),
                 windows: vec![Vec::new(); SITES],
                 slow_start: Duration::from_secs(60),
                 ttl: 30..=300,
@@ -647,7 +611,7 @@ mod tests {
 
     #[test]
     fn a_ttl_is_long_after_a_minute_of_calm_and_short_at_the_first_sign_of_trouble() {
-        let board = Arc::new(Board::new(layout(None)));
+        let board = Arc::new(Board::new(layout()));
         let mut published = Published::new(&board, HashMap::new(), None);
         let (overrides, mut events, start) = (Overrides::default(), Events::default(), Instant::now());
         let mut ttl_at = |seconds: u64, published: &mut Published| {
@@ -714,7 +678,7 @@ mod tests {
 
     #[test]
     fn a_site_that_comes_back_takes_its_clients_step_by_step() {
-        let board = Arc::new(Board::new(layout(None)));
+        let board = Arc::new(Board::new(layout()));
         let mut published = Published::new(&board, HashMap::new(), None);
         let (overrides, mut events, start) = (Overrides::default(), Events::default(), Instant::now());
         // What is said of one of the sites, or that time alone goes by; slow_start is a minute.
@@ -745,105 +709,5 @@ mod tests {
         share_at(355, Some(Verdict::Down));
         assert_eq!(share_at(360, Some(Verdict::Up)), 1);
         assert_eq!([390, 420].map(|seconds| share_at(seconds, None)), [32_767, ALL]);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
-
-        /// Meaning 9, whatever comes in whatever order, over clocks that are set: what is said of the board after each step.
-        #[test]
-        fn meaning_9_force_then_drain_then_guards_then_verdicts(
-            panic in proptest::option::of(0.1..0.9_f64),
-            steps in proptest::collection::vec(step(), 1..60),
-        ) {
-            let board = Arc::new(Board::new(layout(panic)));
-            let mut published = Published::new(&board, HashMap::new(), None);
-            let (mut overrides, mut events) = (Overrides::default(), Events::default());
-            let (start, mut after, mut wall) = (Instant::now(), 0, 1_000_000_000_000_u64);
-            let (mut isolated, mut said) = (None, [Verdict::Unknown; SITES]);
-            for step in steps {
-                let now = start + Duration::from_secs(after);
-                match step {
-                    Step::Verdict(site, verdict) => {
-                        said[site] = verdict;
-                        published.note(site as u32, Some(verdict), false);
-                    }
-                    Step::Order(wish, site, lasts, over) => {
-                        let order = Order {
-                            wish,
-                            site: format!("s{site}"),
-                            service: None,
-                            lasts: lasts.map(|seconds| seconds * 1000),
-                            over: over * 1000,
-                            reason: String::new(),
-                            by: String::new(),
-                            anyway: true,
-                        };
-                        // To take back what does not stand is refused.
-                        let _ = overrides.follow(&order, board.layout(), wall);
-                    }
-                    Step::Isolated(is_so) => isolated = is_so.then(|| isolated.unwrap_or(now)),
-                    Step::Wait(seconds, set) => {
-                        after += seconds;
-                        wall = wall.saturating_add(seconds * 1000).saturating_add_signed(set * 1000);
-                    }
-                }
-                overrides.expire(wall);
-                let mut around = Around {
-                    overrides: &overrides,
-                    isolated,
-                    has_canaries: true,
-                    events: &mut events,
-                    is_moving: overrides.is_moving(wall),
-                    tells: true,
-                    wall,
-                    now: start + Duration::from_secs(after),
-                };
-                published.publish(None, &mut around);
-
-                prop_assert!(overrides.list().iter().all(|standing| standing.until.is_none_or(|until| wall < until)));
-                for (site, said) in said.iter().enumerate() {
-                    let (verdict, share) = (board.verdict(site as u32), board.share(site as u32));
-                    let name = format!("s{site}");
-                    match overrides.forced(&name, "web") {
-                        Some(Forced::Up) => prop_assert_eq!((verdict, share), (Verdict::ForcedUp, Share::FULL)),
-                        Some(Forced::Down) => prop_assert_eq!((verdict, share), (Verdict::ForcedDown, Share::FULL)),
-                        None if overrides.share(&name, "web", wall) == Share::DRAINED => {
-                            prop_assert_eq!(share, Share::DRAINED);
-                        }
-                        None => {
-                            // Nobody but an operator drains; a healthy site is never withdrawn; what is held is down.
-                            prop_assert_ne!(share, Share::DRAINED);
-                            let may_be = match said {
-                                Verdict::Down => &[Verdict::Down, Verdict::Held][..],
-                                said => std::slice::from_ref(said),
-                            };
-                            prop_assert!(may_be.contains(&verdict), "{} for {}", verdict, said);
-                        }
-                    }
-                }
-                // In doubt, as when something is down, nobody keeps an answer for long.
-                let ttl = board.ttl(0);
-                prop_assert!(ttl == 30 || ttl == 300);
-                let of_checks_is_down = |site: usize| {
-                    let name = format!("s{site}");
-                    let is_set = overrides.forced(&name, "web").is_some()
-                        || overrides.share(&name, "web", wall) == Share::DRAINED;
-                    !is_set && said[site] == Verdict::Down
-                };
-                prop_assert!(ttl == 30 || !(0..SITES).any(of_checks_is_down));
-                // While the fault is here nobody who was up leaves, and in panic nobody is out.
-                let of_checks: Vec<usize> = (0..SITES)
-                    .filter(|site| {
-                        let name = format!("s{site}");
-                        overrides.forced(&name, "web").is_none() && overrides.share(&name, "web", wall) != Share::DRAINED
-                    })
-                    .collect();
-                let up = of_checks.iter().filter(|site| said[**site] != Verdict::Down).count();
-                if panic.is_some_and(|least| isolated.is_none() && (up as f64) < least * of_checks.len() as f64) {
-                    prop_assert!(of_checks.iter().all(|site| board.verdict(*site as u32).is_served()));
-                }
-            }
-        }
     }
 }
