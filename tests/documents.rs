@@ -303,13 +303,10 @@ fn listening(command: &mut Command) -> (Child, u16) {
     let mut server =
         command.env("RUST_LOG", "info").stderr(Stdio::piped()).spawn().expect("the server starts");
     let log = lines_of(server.stderr.take().expect("its log"));
-    loop {
-        let line = log.recv_timeout(PATIENCE).expect("the server tells where it listens");
-        if let Some((_, port)) = line.rsplit_once("listening on 127.0.0.1:") {
-            // From here on nobody reads the log, which must not matter to the server.
-            return (server, port.trim().parse().expect("a port"));
-        }
-    }
+    let port_of = |line: String| line.rsplit_once("listening on 127.0.0.1:")?.1.trim().parse().ok();
+    let port = std::iter::from_fn(|| log.recv_timeout(PATIENCE).ok()).find_map(port_of);
+    // From here on nobody reads the log, which must not matter to the server.
+    (server, port.expect("the server tells where it listens"))
 }
 
 fn lines_of(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {

@@ -169,7 +169,7 @@ impl<const N: usize> Lot<N> {
     fn of(&self, all: Addresses) -> Addresses {
         // In two halves, for a product with all of IPv6 would not fit.
         let below = |count: u128, part: u64| {
-            (count >> 32) * u128::from(part) + ((count & 0xffff_ffff) * u128::from(part) >> 32)
+            (count >> 32) * u128::from(part) + (((count & 0xffff_ffff) * u128::from(part)) >> 32)
         };
         let of = |count: u128| below(count, self.to) - below(count, self.from);
         Addresses { v4: of(all.v4.into()) as u64, v6: of(all.v6) }
