@@ -144,7 +144,8 @@ fn by_a_census_shares_are_those_of_counting_and_nobody_is_lost() {
     let rtype = world.snapshot.service(0).find_type(Rtype::A).expect("a type");
     let view = View { snapshot: &world.snapshot, service: 0, rtype };
     let walked = count(boards.map(|board| Side { view, board }), &world.databases);
-    let drawn = count_in(&world.census, view, boards);
+    let (drawn, are_drawn) = count_in(&world.census, view, boards);
+    assert!(are_drawn);
     assert_eq!(total(&drawn), total(&walked));
     let (all, walked, drawn) = (total(&walked), by_given(&walked), by_given(&drawn));
     // Who shares is told in the same lots: those who leave a site on one board are those who have it on the other.
@@ -168,7 +169,7 @@ fn a_census_is_kept_with_the_tables() {
     let shares_of = |snapshot: &Snapshot, layout: Layout, census: &Census| {
         let rtype = snapshot.service(0).find_type(Rtype::A).expect("a type");
         let (view, board) = (View { snapshot, service: 0, rtype }, Board::new(layout));
-        by_given(&count_in(census, view, [&board]))
+        by_given(&count_in(census, view, [&board]).0)
     };
     let wanted = shares_of(&snapshot, layout, &census);
     let reloader = || {
@@ -242,7 +243,8 @@ fn counts_are_those_of_asking(sites: &str) -> (Counted, Counted) {
     let sum: u64 = groups.iter().map(|group| group.addresses.v4).sum();
     assert_eq!(sum, total(&parts).v4);
 
-    let of_census = count_in(&world.census, view, boards.each_ref());
+    let (of_census, are_drawn) = count_in(&world.census, view, boards.each_ref());
+    assert_eq!(are_drawn, sites.contains("near:"));
     assert_eq!(total(&of_census), total(&parts));
     (wanted, by_given(&of_census))
 }

@@ -106,8 +106,9 @@ struct Clone {
     web_port: u16,
     server: Child,
     port: u16,
-    /// What goes on, in the background or in another terminal; the first is `%1`.
-    jobs: Vec<Job>,
+    /// What goes on, in the background or in another terminal; the first is `%1`, as in a shell, which gives numbers again when
+    /// all that is behind them is over.
+    jobs: Vec<Option<Job>>,
     /// How the last command exited.
     code: i32,
 }
@@ -148,7 +149,8 @@ impl Clone {
     fn play(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Writes(words) => {
-                let job = self.jobs.last_mut().ok_or("nothing runs that could be written to")?;
+                let job =
+                    self.jobs.iter_mut().flatten().last().ok_or("nothing runs that could be written to")?;
                 writeln!(job.input, "{words}").map_err(|error| error.to_string())
             }
             Step::Command { words, output, line } => {
@@ -220,14 +222,16 @@ impl Clone {
         let input = child.stdin.take().ok_or("no input")?;
         let came = shown.iter().map_while(|_| lines.recv_timeout(PATIENCE).ok());
         let came: Vec<String> = came.map(|line| line.replace(&self.web_port.to_string(), "8080")).collect();
-        self.jobs.push(Job { child, input, lines, port });
+        self.jobs.push(Some(Job { child, input, lines, port }));
         same(&came, shown)
     }
 
     /// What it has printed since is shown.
     fn end_job(&mut self, how: &str, job: &str, shown: &[String]) -> Result<(), String> {
         let number = job.strip_prefix('%').and_then(|number| number.parse::<usize>().ok());
-        let job = number.and_then(|number| self.jobs.get_mut(number.checked_sub(1)?)).ok_or("no such job")?;
+        let job = number.and_then(|number| self.jobs.get_mut(number.checked_sub(1)?)?.take());
+        let mut job = job.ok_or("no such job")?;
+        while self.jobs.pop_if(|job| job.is_none()).is_some() {}
         if how == "kill" {
             job.child.kill().map_err(|error| error.to_string())?;
         }
@@ -259,7 +263,10 @@ impl Clone {
         let mut port = self.port;
         for argument in arguments {
             match *argument {
-                "5301" => port = self.jobs.iter().find_map(|job| job.port).ok_or("nothing listens there")?,
+                "5301" => {
+                    port =
+                        self.jobs.iter().flatten().find_map(|job| job.port).ok_or("nothing listens there")?
+                }
                 "@127.0.0.1" | "-p" | "5300" | "+short" => {}
                 option if option.starts_with('+') => {
                     let prefix =
@@ -285,7 +292,7 @@ impl Clone {
 
 impl Drop for Clone {
     fn drop(&mut self) {
-        for child in self.jobs.iter_mut().map(|job| &mut job.child).chain([&mut self.server]) {
+        for child in self.jobs.iter_mut().flatten().map(|job| &mut job.child).chain([&mut self.server]) {
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -7,8 +7,8 @@
 //! address counts. Of IPv6 only what the registries have.
 //!
 //! An answer holds for the whole block that its scope names (meaning 5), so that few addresses need to be steered. Where a share
-//! decides, that is a /24, or a /56: of IPv4 each is steered, of IPv6 a sample, since a /32 has 16 million of them. With a census a
-//! sample says it for both: it knows how many are somewhere, and not which.
+//! decides, that is a /24, or a /56: of IPv4 each is steered, of IPv6 a sample, since a /32 has 16 million of them. A census knows how
+//! many are somewhere and not which: by it who shares what is drawn for both.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -137,9 +137,13 @@ pub fn count<const N: usize>(sides: [Side<'_>; N], databases: &Databases) -> Vec
 }
 
 /// The same by a census of the tables of the snapshot, on several boards. Where a share decides, each place has as large a part of
-/// every lot as its ranking has altogether.
+/// every lot as its ranking has altogether: those are drawn, which is told beside.
 #[must_use]
-pub fn count_in<const N: usize>(census: &Census, view: View<'_>, boards: [&Board; N]) -> Vec<Part<N>> {
+pub fn count_in<const N: usize>(
+    census: &Census,
+    view: View<'_>,
+    boards: [&Board; N],
+) -> (Vec<Part<N>>, bool) {
     let rows: Vec<_> = census.by_ranking(view.snapshot.catchments(), view.service).collect();
     let mut all = Addresses::default();
     rows.iter().for_each(|(_, _, addresses)| all += *addresses);
@@ -149,12 +153,13 @@ pub fn count_in<const N: usize>(census: &Census, view: View<'_>, boards: [&Board
     }
     let lots: HashMap<RankingId, Vec<Lot<N>>, FixedState> =
         weights.into_iter().map(|(ranking, weight)| (ranking, lots(view, boards, ranking, weight))).collect();
+    let are_drawn = lots.values().any(|lots| lots.len() > 1);
     let parts = rows.into_iter().flat_map(|((country, point), ranking, addresses)| {
         let of_lot =
             move |lot: &Lot<N>| Part { country, point, given: lot.given, addresses: lot.of(addresses) };
         lots[&ranking].iter().map(of_lot).filter(|part| part.addresses != Addresses::default())
     });
-    parts.collect()
+    (parts.collect(), are_drawn)
 }
 
 /// Those with the same ranking who are given the same: from one part of them up to another, in 1/2³².
@@ -179,7 +184,7 @@ impl<const N: usize> Lot<N> {
 /// Who are given what of those with one ranking: all the same, or as the lots of their blocks fall, of which some are drawn for them, more
 /// for the many.
 fn lots<const N: usize>(view: View<'_>, boards: [&Board; N], ranking: RankingId, weight: f64) -> Vec<Lot<N>> {
-    /// Of each ranking, and of all together: those err by less than a thousandth.
+    /// Of each ranking at least, and of all together, whose parts err by about a thousandth of all.
     const DRAWN: (f64, f64) = (256.0, 400_000.0);
     let given = |block: u64| {
         let position = Position { ranking, scope: 0, block, share_scope: 1 };

@@ -505,24 +505,28 @@ mod tests {
         assert_eq!(verdicts(), [Verdict::Unknown, Verdict::Down, Verdict::Unknown]);
     }
 
+    /// The first site, over so many seconds.
+    fn drain_over(seconds: u64) -> Order {
+        Order {
+            wish: Wish::Drain,
+            site: "s0".to_owned(),
+            service: None,
+            lasts: None,
+            over: seconds * 1000,
+            reason: String::new(),
+            by: String::new(),
+            anyway: false,
+        }
+    }
+
     /// The shares of the first site, drained over so many seconds, when so many have gone by and the clock on the wall shows so
     /// many more.
     fn shares_of_drained(over: u64, looks: &[(u64, u64)]) -> Vec<Share> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let health = Health::new(runtime.handle().clone(), None);
         let board = health.adopt(layout());
-        let order = Order {
-            wish: Wish::Drain,
-            site: "s0".to_owned(),
-            service: None,
-            lasts: None,
-            over: over * 1000,
-            reason: String::new(),
-            by: String::new(),
-            anyway: false,
-        };
         let start = Moment::read();
-        lock(&health.known).follow(&order, start).unwrap();
+        lock(&health.known).follow(&drain_over(over), start).unwrap();
         let look = |&(after, shown): &(u64, u64)| {
             let wall = start.wall + Duration::from_secs(shown);
             lock(&health.known).tick(Moment { wall, now: start.now + Duration::from_secs(after) });
@@ -543,6 +547,20 @@ mod tests {
         let half = Share(Share::FULL.0 / 2);
         assert_eq!(shares_of_drained(100, &[(50, 50), (51, 20), (76, 45)]), [half, half, Share(16_383)]);
         assert_eq!(shares_of_drained(100, &[(100, 100), (101, 0), (102, 1)]), [Share::DRAINED; 3]);
+    }
+
+    /// As on a machine without a battery, before it has heard the time.
+    #[test]
+    fn meaning_10_nor_does_a_start_by_a_clock_that_is_not_set_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout();
+        let mut before = Overrides::open(Some(folder.path()));
+        before.follow(&drain_over(100), &layout, 1_000_000).unwrap();
+        let mut after = Overrides::open(Some(folder.path()));
+        for now in [5000, 6000, 1_000_000] {
+            after.look_at_clock(now);
+            assert_eq!(after.share("s0", &layout.services[0].name, now), Share::DRAINED);
+        }
     }
 
     #[test]

@@ -128,12 +128,14 @@ impl Health {
     /// board that is still served may need them. Call [`retire`](Health::retire) when this one is.
     #[must_use]
     pub fn adopt(&self, layout: Layout) -> Arc<Board> {
-        self.adopt_at(layout, Moment::read())
+        self.adopt_at(layout, Moment::read)
     }
 
-    fn adopt_at(&self, layout: Layout, at: Moment) -> Arc<Board> {
+    fn adopt_at(&self, layout: Layout, moment: impl FnOnce() -> Moment) -> Arc<Board> {
         let board = Arc::new(Board::new(layout));
         let mut known = lock(&self.known);
+        // Not before: what others have published meanwhile would be of later.
+        let at = moment();
         let mut slots: HashMap<Arc<Subject>, Vec<u32>> = HashMap::new();
         for (slot, target) in board.layout().targets.iter().enumerate() {
             for subject in subjects_of(target) {

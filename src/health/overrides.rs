@@ -270,16 +270,25 @@ impl Overrides {
     }
 
     /// A clock that is set back takes no client back to a site that it was moved from: shares that are on their way, or have
-    /// arrived, stay as far as they were. To be told before what stands is published.
+    /// arrived, stay as far as they were. Of those that began in what is the future by now, as after a start by a clock that was not
+    /// set yet, nobody knows how far they were: they have arrived. To be told before what stands is published.
     pub fn look_at_clock(&mut self, now: Milliseconds) {
         let back = std::mem::replace(&mut self.looked, now).saturating_sub(now);
-        if back == 0 {
-            return;
+        let mut is_news = false;
+        for standing in &mut self.list {
+            let (Deed::Drain { over, .. } | Deed::Undrain { over, .. }) = &mut standing.deed else {
+                continue;
+            };
+            let before = standing.since;
+            standing.since = before.saturating_sub(back);
+            if standing.since > now {
+                (standing.since, *over) = (now, 0);
+            }
+            is_news |= standing.since != before;
         }
-        for standing in self.list.iter_mut().filter(|standing| standing.deed.is_drain()) {
-            standing.since = standing.since.saturating_sub(back);
+        if is_news {
+            self.save();
         }
-        self.save();
     }
 
     /// What a site is forced to be in a service, if it is.

@@ -83,11 +83,13 @@ fn is_dynamic(line: &str) -> bool {
         && line.contains('!')
 }
 
-/// A character, and words between colons. `@ AAAA 2001:db8::1` is of a master file.
+/// A character, and words between colons. `@ AAAA 2001:db8::1` is of a master file, `'www': {` of YAML, and so is `---`.
 fn is_tinydns(line: &str) -> bool {
-    let first = line.split(':').next().unwrap_or_default();
+    let (first, rest) = line.split_once(':').unwrap_or((line, " "));
+    let has_words = !first.contains([' ', '\t']) && !rest.starts_with([' ', '\t']) && !rest.is_empty();
     line.starts_with(super::tinydns::LINES)
-        && (line.starts_with(['-', '%']) || (first.len() < line.len() && !first.contains([' ', '\t'])))
+        && !line.starts_with("---")
+        && (line.starts_with(['-', '%']) || has_words)
 }
 
 fn is_powerdns(root: &Node) -> bool {

@@ -1,7 +1,7 @@
 //! Who holds a connection, since when, and who has to go when there is no room: numbers and lists, no sockets and no clock,
 //! so that a test of it is a function call.
 //!
-//! Every connection stands in one of four lists, by what it is doing, in the order in which it began to: whoever has to go
+//! Every connection stands in one of five lists, by what it is doing, in the order in which it began to: whoever has to go
 //! next stands at the front of one of them. So a full house costs a newcomer as much as an empty one, and no connection
 //! needs a timer of its own.
 

@@ -171,6 +171,8 @@ fn whose_file_it_is_is_told_by_what_it_says() {
     assert_eq!(Format::of(one_is_odd), Format::TinyDns);
     let without_soa = "@ 3600 AAAA 2001:db8::1\n@ 3600 AAAA 2001:db8::2\n";
     assert_eq!(Format::of(without_soa), Format::Master);
+    let quoted = "---\n'': {type: A, value: 192.0.2.1}\nwww: {type: A, value: 192.0.2.1}\n";
+    assert_eq!(Format::of(quoted), Format::OctoDns);
 }
 
 #[test]

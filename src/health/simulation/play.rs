@@ -139,7 +139,7 @@ impl Play {
         // A day from now, so that any time that is told lies within what the clock can say.
         let start = Instant::now() + Duration::from_secs(86_400);
         let at = Moment { wall: UNIX_EPOCH + Duration::from_millis(BEGINS), now: start };
-        let board = health.adopt_at(world.layout.clone(), at);
+        let board = health.adopt_at(world.layout.clone(), || at);
         let targets = world.layout.targets.iter().enumerate();
         let of_sites = targets.flat_map(|(slot, target)| {
             target.checks.iter().map(move |check| Asked::new(target.address, check.clone(), Some(slot)))
@@ -255,7 +255,7 @@ impl Play {
                 self.words.set_clock(seconds * 1000);
             }
             Step::Reload => {
-                let board = self.health.adopt_at(world.layout.clone(), self.moment());
+                let board = self.health.adopt_at(world.layout.clone(), || self.moment());
                 self.board = board;
                 self.health.retire();
                 return Happened::Reload;

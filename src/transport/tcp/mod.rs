@@ -3,8 +3,8 @@
 //! response, memory.
 //!
 //! One thread does it all: answering takes less time than the system calls around it, and who needs more than a core of
-//! TCP is being attacked. What comes with one read is answered with one write. A connection owns memory only for what is
-//! unfinished: half a message, or responses that its client has yet to take; everything else is in buffers that all share.
+//! TCP is being attacked. What comes with one read is answered with one write, as far as that goes. A connection owns memory only
+//! for what is unfinished: what is not heard yet, or responses that its client has yet to take; all else is in buffers that all share.
 //!
 //! [`serve_connection`] takes any stream: DNS over TLS is the same but for what is under it. Here connections come in; `door` lets
 //! them, and knows what each may hold; `connection` hears and answers.
