@@ -265,7 +265,7 @@ impl Clone {
             match *argument {
                 "5301" => {
                     port =
-                        self.jobs.iter().flatten().find_map(|job| job.port).ok_or("nothing listens there")?
+                        self.jobs.iter().flatten().find_map(|job| job.port).ok_or("nothing listens there")?;
                 }
                 "@127.0.0.1" | "-p" | "5300" | "+short" => {}
                 option if option.starts_with('+') => {
