@@ -252,6 +252,9 @@ impl<R: Responder> Output<'_, R> {
                 }
             }
         }
+        if octets.is_empty() {
+            return Ok(());
+        }
         // They count as held, by whom and by all, until they are taken.
         self.guest.hold(octets.len());
         // Else what is long sent would stay as long as anything waits.
