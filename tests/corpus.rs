@@ -80,6 +80,7 @@ fn replayed() {
 fn replay(name: &str, target: Target) {
     let corpus = read_folder("corpus", name);
     assert!(!corpus.is_empty(), "no corpus for {name}");
+    let words = read_dictionary(name);
     for (path, bytes) in &corpus {
         run(target, bytes, path, "");
     }
@@ -93,7 +94,7 @@ fn replay(name: &str, target: Target) {
             }
             let (path, bytes) = &corpus[index];
             let other = &corpus[numbers.below(corpus.len())].1;
-            run(target, &vary(bytes, other, &mut numbers), path, " varied");
+            run(target, &vary(bytes, other, &words, &mut numbers), path, " varied");
         }
     }
 }
@@ -110,6 +111,34 @@ fn read_folder(kind: &str, name: &str) -> Vec<(PathBuf, Vec<u8>)> {
             (path, bytes)
         })
         .collect()
+}
+
+/// Words of the language of a target, as libFuzzer takes them: in quotes, with `\\`, `\"` and `\xAB`. Some targets have none.
+fn read_dictionary(name: &str) -> Vec<Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/dictionaries").join(name);
+    let Ok(text) = fs::read_to_string(&path) else { return Vec::new() };
+    let told = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    told.map(|line| unquoted(line).unwrap_or_else(|| panic!("{}: {line}", path.display()))).collect()
+}
+
+fn unquoted(line: &str) -> Option<Vec<u8>> {
+    let mut octets = line.strip_prefix('"')?.strip_suffix('"')?.bytes();
+    let mut word = Vec::new();
+    while let Some(octet) = octets.next() {
+        word.push(match octet {
+            b'"' => return None,
+            b'\\' => match octets.next()? {
+                octet @ (b'\\' | b'"') => octet,
+                b'x' => {
+                    let digits = [octets.next()?, octets.next()?];
+                    u8::from_str_radix(str::from_utf8(&digits).ok()?, 16).ok()?
+                }
+                _ => return None,
+            },
+            octet => octet,
+        });
+    }
+    Some(word)
 }
 
 /// A panic is told with the input that caused it: of a variant there is no file.
@@ -137,13 +166,13 @@ impl Numbers {
 }
 
 /// One to four small changes: what a fuzzer tries first.
-fn vary(bytes: &[u8], other: &[u8], numbers: &mut Numbers) -> Vec<u8> {
+fn vary(bytes: &[u8], other: &[u8], words: &[Vec<u8>], numbers: &mut Numbers) -> Vec<u8> {
     const TELLING: [u8; 16] = *b"\x00\x01\x7f\x80\xff\xc0\x3f\x0c\"\\\n $(:9";
     let mut varied = bytes.to_vec();
     for _ in 0..=numbers.below(4) {
         let at = numbers.below(varied.len());
         let end = at + numbers.below((varied.len() - at).min(32) + 1);
-        match numbers.below(7) {
+        match numbers.below(9) {
             0 if !varied.is_empty() => varied[at] ^= 1 << numbers.below(8),
             1 if !varied.is_empty() => varied[at] = TELLING[numbers.below(TELLING.len())],
             2 => varied.insert(at, TELLING[numbers.below(TELLING.len())]),
@@ -152,6 +181,11 @@ fn vary(bytes: &[u8], other: &[u8], numbers: &mut Numbers) -> Vec<u8> {
             5 => {
                 let again = varied[at..end].to_vec();
                 varied.splice(at..at, again);
+            }
+            6 | 7 if !words.is_empty() => {
+                let word = &words[numbers.below(words.len())];
+                let end = if numbers.below(2) == 0 { at } else { varied.len().min(at + word.len()) };
+                varied.splice(at..end, word.iter().copied());
             }
             _ => {
                 let from = numbers.below(other.len());

@@ -16,6 +16,7 @@ use meridian::yaml::{self, Content, Node};
 use meridian::zone;
 use serde_json::Value;
 
+mod dictionaries;
 mod keys;
 mod typed;
 
