@@ -20,3 +20,8 @@ pub(crate) fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)
 }
+
+/// Whether this is the name of what an editor or an updater has beside a file while it writes, or keeps of the one before.
+pub(crate) fn is_beside_a_file(name: &str) -> bool {
+    name.starts_with('.') || name.ends_with('~')
+}

@@ -11,6 +11,8 @@ use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::replace::is_beside_a_file;
+
 /// SHA-256 of some octets: others have another.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
@@ -79,7 +81,7 @@ impl Tree {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') || name.ends_with('~') {
+            if is_beside_a_file(&name) {
                 continue;
             }
             // What a link leads to may be gone; that is no file.

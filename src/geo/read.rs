@@ -23,6 +23,7 @@ use super::{Block, Coordinates, Country, Geography, Place, Records, Walker, Wher
 use crate::catchment::stored::digest_of;
 use crate::change::content::Digest;
 use crate::finding::Findings;
+use crate::replace::is_beside_a_file;
 
 /// A full city database has 140 MB; what is this large is something else.
 const LARGEST_FILE: u64 = 4 << 30;
@@ -550,7 +551,7 @@ fn read_whole(path: &Path) -> Result<Vec<u8>, String> {
     Ok(octets)
 }
 
-/// The files behind some paths: folders stand for their `*.mmdb` files by name.
+/// The files behind some paths: folders stand for their `*.mmdb` files by name, but for what is not finished yet.
 pub(crate) fn list(paths: &[PathBuf], findings: &mut Findings) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for path in paths {
@@ -562,6 +563,7 @@ pub(crate) fn list(paths: &[PathBuf], findings: &mut Findings) -> Vec<PathBuf> {
             Ok(entries) => {
                 let mut found: Vec<PathBuf> = entries
                     .flatten()
+                    .filter(|entry| !is_beside_a_file(&entry.file_name().to_string_lossy()))
                     .map(|entry| entry.path())
                     .filter(|path| path.extension().is_some_and(|extension| extension == "mmdb"))
                     .collect();

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use super::{Owners, ZoneFile, check, master, yaml};
 use crate::finding::{Findings, Source};
 use crate::parallel;
+use crate::replace::is_beside_a_file;
 use crate::site::read::Shared;
 use crate::stamp::Stamp;
 use crate::wire::Name;
@@ -171,7 +172,7 @@ fn collect(path: &Path, above: &mut Vec<(u64, u64)>, entries: &mut Vec<Entry>, f
     above.push(here);
     for (name, entry) in here_in {
         let name = name.to_string_lossy();
-        if name.starts_with('.') || name.ends_with('~') {
+        if is_beside_a_file(&name) {
             continue;
         }
         let path = entry.path();
