@@ -165,7 +165,10 @@ pub fn serve(
         last_kept: None,
         git_logs: checkout::logs(&config.zones),
         own_secrets: own_secrets()?,
-        health: Health::new(slow.handle().clone(), Some(&config.state)),
+        health: match predecessor {
+            None => Health::new(slow.handle().clone(), Some(&config.state)),
+            Some(_) => Health::beside(slow.handle().clone(), &config.state),
+        },
         slow,
         events,
         serving: Serving::NotYet(listeners),

@@ -83,8 +83,7 @@ impl Main {
 
     /// The other one has let go.
     pub(super) fn be_the_server(&mut self) -> Result<(), String> {
-        // What was said to the other one while this one started.
-        self.health.read_overrides(&self.config.state);
+        self.health.take_state_over(&self.config.state);
         self.open_doors()?;
         self.begin();
         info!("took the place of the server that was here");

@@ -159,7 +159,7 @@ impl Known {
     }
 
     /// Whether the fault is here: no canary is up, and at least one has said so.
-    fn look_at_canaries(&mut self, at: Moment) {
+    pub(super) fn look_at_canaries(&mut self, at: Moment) {
         let canaries: Vec<(&Subject, &Checked)> =
             self.canaries.iter().filter_map(|canary| Some((&**canary, self.subjects.get(canary)?))).collect();
         let fails = |checked: &Checked| {
@@ -236,8 +236,26 @@ impl Known {
         }
     }
 
-    /// Once a second.
-    pub(super) fn tick(&mut self, at: Moment) {
+    /// Once a second. Gives what it takes to write down what is known, where that is due.
+    pub(super) fn tick(&mut self, at: Moment) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
+        self.expire(at);
+        self.boards.retain(Published::is_held);
+        // Once more after the last step: that is the one that arrives.
+        let moves = self.overrides.is_moving(at.milliseconds());
+        self.is_moving |= moves;
+        self.publish(at, Published::move_on);
+        self.is_moving = moves;
+        if self.memory.is_due(at.wall) { self.remember(at) } else { None }
+    }
+
+    /// Another process is the one that writes.
+    pub(super) fn keep_nothing(&mut self) {
+        self.memory.is_lent = true;
+        self.overrides.keep_nothing();
+    }
+
+    /// What operators said stands no longer than they said.
+    pub(super) fn expire(&mut self, at: Moment) {
         for over in self.overrides.expire(at.milliseconds()) {
             let service = over.service.map_or_else(String::new, |service| format!(" in {service}"));
             let text = match over.deed {
@@ -248,12 +266,6 @@ impl Known {
             self.events.note(Kind::Override, format!("{}{service}: {text}", over.site));
             self.publish(at, |published, around| published.publish(None, around));
         }
-        self.boards.retain(Published::is_held);
-        // Once more after the last step: that is the one that arrives.
-        let moves = self.overrides.is_moving(at.milliseconds());
-        self.is_moving |= moves;
-        self.publish(at, Published::move_on);
-        self.is_moving = moves;
     }
 
     /// Does what an operator asks. Gives what it comes to, a line for each site.
@@ -275,8 +287,13 @@ impl Known {
         &mut self,
         at: Moment,
     ) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
-        let verdicts = self.subjects.values().filter_map(|checked| {
-            Some((checked.key.clone(), Remembered::of(checked.judge.verdict(), checked.since)?))
+        // What fell with this server's own link is as before when that is over: the next run must not believe it either.
+        let since = self.isolated.or(self.suspected);
+        let verdicts = self.subjects.iter().filter_map(|(subject, checked)| {
+            let before = checked.fell.filter(|(fell, _)| since.is_some_and(|since| *fell >= since));
+            let before = before.filter(|_| !self.canaries.contains(subject));
+            let verdict = before.map_or(checked.judge.verdict(), |(_, before)| before);
+            Some((checked.key.clone(), Remembered::of(verdict, checked.since)?))
         });
         let verdicts = verdicts.collect();
         let sites = self.boards.last().map(Published::guarded).unwrap_or_default();

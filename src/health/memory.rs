@@ -61,8 +61,10 @@ pub(super) struct Remembered {
     since: u64,
 }
 
+/// Times are as precise as guards count them.
 #[derive(Serialize, Deserialize)]
 struct File {
+    /// In milliseconds since 1970.
     written: u64,
     verdicts: HashMap<String, Remembered>,
     sites: Vec<Site>,
@@ -74,7 +76,7 @@ struct Site {
     service: String,
     site: String,
     is_in: bool,
-    /// How many seconds before all of this was written.
+    /// How many milliseconds before all of this was written.
     left: Option<u64>,
 }
 
@@ -151,12 +153,12 @@ impl Memory {
         (self.written, self.is_outdated) = (Some(wall), false);
         self.begun += 1;
         let (number, done) = (self.begun, Arc::clone(&self.done));
-        let written = wall.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let written = wall.duration_since(UNIX_EPOCH).map_or(0, in_milliseconds);
         let as_written = |(site, guard): (SiteOfService, guard::Remembered)| Site {
             service: site.service,
             site: site.site,
             is_in: guard.is_in(),
-            left: guard.left().map(|left| now.duration_since(left).as_secs()),
+            left: guard.left().map(|left| in_milliseconds(now.duration_since(left))),
         };
         let sites = sites.into_iter().map(as_written).collect();
         Some(move || {
@@ -189,18 +191,22 @@ impl Memory {
 impl Earlier {
     /// None where it is too long ago.
     fn of(file: File, wall: SystemTime, now: Instant) -> Option<Earlier> {
-        let written = UNIX_EPOCH.checked_add(Duration::from_secs(file.written))?;
+        let written = UNIX_EPOCH.checked_add(Duration::from_millis(file.written))?;
         // Written in the future: by a clock that was wrong, then or now.
         let age = wall.duration_since(written).ok().filter(|age| *age <= TRUSTED)?;
         let written = now.checked_sub(age)?;
         let as_known = |site: Site| {
-            let ago = |seconds| written.checked_sub(Duration::from_secs(seconds)).unwrap_or(written);
+            let ago = |time| written.checked_sub(Duration::from_millis(time)).unwrap_or(written);
             let guard = guard::Remembered::new(site.is_in, site.left.map(ago));
             (SiteOfService { service: site.service, site: site.site }, guard)
         };
         let sites = file.sites.into_iter().map(as_known).collect();
         Some(Earlier { written, verdicts: file.verdicts, sites })
     }
+}
+
+fn in_milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What cannot be read is told, and is as if it were not there: the first round of checks decides.
@@ -228,13 +234,13 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// A folder in which somebody has written that `a` is down, and that a site left 100 s before.
+    /// A folder in which somebody has written that `a` is down, and that a site left 100.25 s before.
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let now = Instant::now();
         let mut memory = Memory::open(Some(folder.path()), wall(0), now);
         let down = Remembered::of(Verdict::Down, wall(-50)).unwrap();
-        let left = guard::Remembered::new(false, now.checked_sub(seconds(100)));
+        let left = guard::Remembered::new(false, now.checked_sub(Duration::from_millis(100_250)));
         let verdicts = HashMap::from([("a".to_owned(), down)]);
         memory.begin_to_write(verdicts, vec![(site(), left)], wall(0), now).unwrap()().unwrap();
         folder
@@ -274,7 +280,7 @@ mod tests {
         let (folder, now) = (folder(), Instant::now());
         let mut memory = Memory::open(Some(folder.path()), wall(20), now);
         let left = memory.of_site(&site(), now).and_then(|known| known.left()).expect("it left");
-        assert_eq!(now.duration_since(left).as_secs(), 120);
+        assert_eq!(now.duration_since(left).as_millis(), 120_250);
     }
 
     #[test]

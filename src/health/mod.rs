@@ -104,12 +104,23 @@ impl Health {
     /// Checks will run on this runtime. What operators said and what is known is kept in a folder, if there is one.
     #[must_use]
     pub fn new(runtime: Handle, folder: Option<&Path>) -> Health {
-        let at = Moment::read();
-        let known = Known {
+        Health::open(runtime, folder, Moment::read(), |_| {})
+    }
+
+    /// The same, beside another process that still is the server: what that one wrote is read, and nothing is written until
+    /// [`take_state_over`](Health::take_state_over).
+    #[must_use]
+    pub fn beside(runtime: Handle, folder: &Path) -> Health {
+        Health::open(runtime, Some(folder), Moment::read(), Known::keep_nothing)
+    }
+
+    fn open(runtime: Handle, folder: Option<&Path>, at: Moment, begin: impl FnOnce(&mut Known)) -> Health {
+        let mut known = Known {
             overrides: Overrides::open(folder),
             memory: Memory::open(folder, at.wall, at.now),
             ..Known::default()
         };
+        begin(&mut known);
         let known = Arc::new(Mutex::new(known));
         let ticking = runtime.spawn(tick(Arc::downgrade(&known))).abort_handle();
         Health { runtime, known, turns: Arc::new(Turns::new()), ticking }
@@ -117,11 +128,21 @@ impl Health {
 
     /// Watches these, too; they tell whether a fault is here.
     pub fn watch_canaries(&self, canaries: Vec<Canary>) {
-        let (mut known, at) = (lock(&self.known), Moment::read());
+        self.watch_canaries_at(canaries, Moment::read());
+    }
+
+    fn watch_canaries_at(&self, canaries: Vec<Canary>, at: Moment) {
+        let mut known = lock(&self.known);
         for (address, check) in canaries {
             let canary = self.subject(&mut known, Subject { address, check }, at);
+            if let Some(checked) = known.subjects.get_mut(&canary) {
+                // It failed when the last run ended: until it is tried again, this server is still cut off.
+                let fails = checked.judge.verdict() == Verdict::Down;
+                checked.failing = checked.failing.or(fails.then_some(at.now));
+            }
             known.canaries.push(canary);
         }
+        known.look_at_canaries(at);
     }
 
     /// A board for a snapshot, filled with what is known. Starts the checks that it needs and ends none: the
@@ -150,6 +171,8 @@ impl Health {
             published.note(slot as u32, known.verdict_on(target), known.is_doubted(target));
         }
         known.boards.push(published);
+        // Some of what stood may have ended while no server ran.
+        known.expire(at);
         known.publish(at, |published, around| {
             if published.is_of(&board) {
                 published.publish(None, around);
@@ -183,15 +206,15 @@ impl Health {
 
     /// Somebody did: nothing is ever written any more.
     pub fn give_state_away(&self) {
-        let mut known = lock(&self.known);
-        known.memory.is_lent = true;
-        known.overrides.keep_nothing();
+        lock(&self.known).keep_nothing();
     }
 
-    /// Reads anew what operators said: it was another process that they said it to.
-    pub fn read_overrides(&self, folder: &Path) {
+    /// From now on it is this one's. What operators said is read anew: it was another process that they said it to.
+    pub fn take_state_over(&self, folder: &Path) {
         let (mut known, at) = (lock(&self.known), Moment::read());
         known.overrides = Overrides::open(Some(folder));
+        known.memory.is_lent = false;
+        known.expire(at);
         known.is_moving |= known.overrides.is_moving(at.milliseconds());
         known.publish(at, |published, around| published.publish(None, around));
     }
@@ -379,11 +402,7 @@ async fn tick(known: Weak<Mutex<Known>>) {
     loop {
         ticks.tick().await;
         let Some(known) = known.upgrade() else { return };
-        let write = {
-            let (mut known, at) = (lock(&known), Moment::read());
-            known.tick(at);
-            if known.memory.is_due(at.wall) { known.remember(at) } else { None }
-        };
+        let write = lock(&known).tick(Moment::read());
         // Neither under the lock nor here: a disk may take its time, and checks must not.
         if let Some(write) = write {
             let result = spawn_blocking(write).await.unwrap_or_else(|error| Err(error.to_string()));

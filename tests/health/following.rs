@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meridian::health::Health;
-use meridian::health::board::{Board, Layout, ServiceSlots, SiteOfService, Target, Verdict};
+use meridian::health::board::{Board, Layout, ServiceSlots, Share, SiteOfService, Target, Verdict};
+use meridian::health::overrides::{Order, Wish};
 use meridian::site::{Check, CheckKind, FileCheck, Guards, MinUp};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -439,4 +440,37 @@ async fn the_first_round_of_a_reload_waits_for_what_is_new_only() {
 
 fn alive_tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
+}
+
+/// While a server starts that is to take the place of one that runs, operators speak to the latter.
+#[tokio::test]
+async fn who_starts_beside_a_running_server_writes_over_nothing_that_is_said_to_that_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let running = Health::new(Handle::current(), Some(folder.path()));
+    let board = adopt_one(&running, own_address(), fast(1));
+    let order = |wish, lasts| Order {
+        wish,
+        site: "site".to_owned(),
+        service: None,
+        lasts,
+        over: 0,
+        reason: String::new(),
+        by: "a test".to_owned(),
+        anyway: true,
+    };
+    running.follow(&order(Wish::Drain, Some(100))).expect("it is drained");
+    running.lend_state();
+
+    let starting = Health::beside(Handle::current(), folder.path());
+    let own_board = starting.adopt(board.layout().clone());
+    assert_eq!(own_board.share(0), Share::DRAINED);
+    running.follow(&order(Wish::ForceUp, None)).expect("it is forced");
+    // By then it is over for the one that starts, too.
+    until(|| own_board.share(0) == Share::FULL).await;
+    running.give_state_away();
+    starting.take_state_over(folder.path());
+    assert_eq!(own_board.verdict(0), Verdict::ForcedUp);
+    drop(starting);
+    let next = Health::new(Handle::current(), Some(folder.path()));
+    assert_eq!(next.adopt(board.layout().clone()).verdict(0), Verdict::ForcedUp);
 }

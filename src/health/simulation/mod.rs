@@ -1,5 +1,5 @@
 //! Laws of health, along random schedules of what may happen to a service: servers and networks that fail, operators, clocks
-//! that are set, reloads. Time is virtual; all else, from the results of attempts to the board and the answers, is as it is
+//! that are set, reloads, restarts. Time is virtual; all else, from the results of attempts to the board and the answers, is as it is
 //! served.
 //!
 //! Each law says what has to be from what a schedule did, or from what the board showed before, never from how the health
@@ -256,7 +256,7 @@ fn meaning_7_who_never_failed_is_never_out() {
         |play, _| {
             for (slot, verdict) in play.shown.verdicts.iter().enumerate() {
                 let has_failed =
-                    play.asked.iter().any(|asked| asked.slot == Some(slot) && asked.results[1] > 0);
+                    play.asked.iter().any(|asked| asked.slot == Some(slot) && asked.has_ever_failed());
                 let is_down = matches!(verdict, Verdict::Down | Verdict::Held);
                 prop_assert!(has_failed || !is_down, "{:?}", play.shown);
             }
@@ -357,6 +357,10 @@ fn every_change_is_told_once_and_every_attempt_is_counted() {
         let (mut verdicts, mut words, mut told) = (Vec::new(), 0, [0; Kind::ALL.len()]);
         move |play, happened| {
             let (_, counts) = play.health.last_events(0);
+            if let Happened::Restart = happened {
+                (verdicts, words, told) = (verdicts_of_all(play), play.health.overrides().len(), counts);
+                return Ok(());
+            }
             let before = std::mem::replace(&mut told, counts);
             let (events, _) =
                 play.health.last_events((counts.iter().sum::<u64>() - before.iter().sum::<u64>()) as usize);
@@ -444,7 +448,7 @@ fn drains_of_the_first_site() -> impl Strategy<Value = Schedule> {
     let of_others = failure().prop_filter_map("the first site is well", |step| match step {
         Step::Site(site, fate) => Some(Step::Site(1 + site % 3, fate)),
         Step::Cut(Cut::Sites(sites), is_cut) => Some(Step::Cut(Cut::Sites(sites & !1), is_cut)),
-        Step::Cut(Cut::Canaries(_), _) | Step::SetClock(_) | Step::Reload => Some(step),
+        Step::Cut(Cut::Canaries(_), _) | Step::SetClock(_) | Step::Reload | Step::Restart(..) => Some(step),
         _ => None,
     });
     let wish = select(vec![Wish::Drain, Wish::Drain, Wish::Undrain]);

@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use proptest::test_runner::TestCaseResult;
+use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
-use super::schedule::{Cut, Fate, Schedule, Step, Word};
+use super::schedule::{Cut, End, Fate, Schedule, Step, Word};
 use super::words::Words;
 use super::world::{MOST_SITES, WORLDS, World};
 use crate::health::board::{Board, Share, Verdict};
@@ -52,8 +54,14 @@ pub(super) struct Play {
     numbered: u64,
     start: Instant,
     /// Nobody drives it: no attempt is made but those that are played.
-    _runtime: Runtime,
+    runtime: Runtime,
+    /// What outlives this server.
+    state: TempDir,
+    /// What it would have written by now.
+    unwritten: Option<Write>,
 }
+
+type Write = Box<dyn FnOnce() -> Result<(), String>>;
 
 /// An address that is asked something again and again.
 pub(super) struct Asked {
@@ -63,12 +71,14 @@ pub(super) struct Asked {
     fate: Fate,
     /// Attempts that have begun.
     begun: u64,
-    /// Results in the order of `tries::RESULTS`.
+    /// Results in this run of the server, in the order of `tries::RESULTS`.
     pub(super) results: [u64; 3],
     /// Successes in a row; and failures in a row, none of them while nobody could say whose fault that was.
     pub(super) good: u32,
     pub(super) bad: u32,
     pub(super) has_last_failed: bool,
+    /// Results in earlier runs of the server.
+    earlier: [u64; 3],
 }
 
 /// What a board shows, and why.
@@ -89,6 +99,7 @@ pub(super) enum Happened {
     Word(Result<Vec<String>, Refusal>),
     Tick,
     Reload,
+    Restart,
     /// Nothing: it has to notice.
     Change,
 }
@@ -134,12 +145,11 @@ pub(super) fn play(
 impl Play {
     fn begin(world: &'static World) -> Play {
         let runtime = Builder::new_current_thread().build().expect("a runtime");
-        let health = Health::new(runtime.handle().clone(), None);
-        health.watch_canaries(world.canaries.clone());
+        let state = folder_in_memory();
         // A day from now, so that any time that is told lies within what the clock can say.
         let start = Instant::now() + Duration::from_secs(86_400);
         let at = Moment { wall: UNIX_EPOCH + Duration::from_millis(BEGINS), now: start };
-        let board = health.adopt_at(world.layout.clone(), || at);
+        let (health, board) = begin(world, &runtime, &state, at);
         let targets = world.layout.targets.iter().enumerate();
         let of_sites = targets.flat_map(|(slot, target)| {
             target.checks.iter().map(move |check| Asked::new(target.address, check.clone(), Some(slot)))
@@ -163,13 +173,38 @@ impl Play {
             due: BTreeMap::new(),
             numbered: 0,
             start,
-            _runtime: runtime,
+            runtime,
+            state,
+            unwritten: None,
         };
-        for index in 0..play.asked.len() {
-            play.plan(7 * index as u64, Due::Attempt(index));
-        }
-        play.plan(1000, Due::Tick);
+        play.begin_to_ask();
         play
+    }
+
+    fn begin_to_ask(&mut self) {
+        for index in 0..self.asked.len() {
+            self.plan(7 * index as u64, Due::Attempt(index));
+        }
+        self.plan(1000, Due::Tick);
+    }
+
+    fn restart(&mut self, end: End, away: u64) {
+        if matches!(end, End::Stopped) {
+            let at = self.moment();
+            self.unwritten = lock(&self.health.known).remember(at).map(|write| Box::new(write) as Write);
+        }
+        if let Some(write) = self.unwritten.take() {
+            write().expect("a folder that can be written to");
+        }
+        // By the clocks of this schedule, which the health side does not have at its end.
+        self.health.give_state_away();
+        self.now += away;
+        (self.health, self.board) = begin(self.world, &self.runtime, &self.state, self.moment());
+        self.told = 0;
+        self.due.clear();
+        self.asked.iter_mut().for_each(Asked::forget);
+        self.words.tick(self.wall());
+        self.begin_to_ask();
     }
 
     /// By the clock on the wall.
@@ -182,7 +217,7 @@ impl Play {
         let mut canaries = self.canaries().peekable();
         let is_well = |canary: &Asked| {
             let enough = CERTAINLY * u32::from(canary.subject.check.rise);
-            canary.good >= enough || canary.results[1..] == [0, 0]
+            canary.good >= enough || canary.has_always_succeeded()
         };
         canaries.peek().is_none() || canaries.any(is_well)
     }
@@ -260,6 +295,10 @@ impl Play {
                 self.health.retire();
                 return Happened::Reload;
             }
+            Step::Restart(end, away) => {
+                self.restart(*end, *away);
+                return Happened::Restart;
+            }
         }
         Happened::Change
     }
@@ -304,7 +343,9 @@ impl Play {
                 Due::Tick => {
                     self.plan(1000, Due::Tick);
                     let at = self.moment();
-                    lock(&self.health.known).tick(at);
+                    if let Some(write) = lock(&self.health.known).tick(at) {
+                        self.unwritten = Some(Box::new(write));
+                    }
                     self.words.tick(self.wall());
                     return Some(Happened::Tick);
                 }
@@ -343,6 +384,20 @@ impl Play {
     }
 }
 
+/// A server starts, from what there is of an earlier one.
+fn begin(world: &World, runtime: &Runtime, state: &TempDir, at: Moment) -> (Health, Arc<Board>) {
+    let health = Health::open(runtime.handle().clone(), Some(state.path()), at, |_| {});
+    health.watch_canaries_at(world.canaries.clone(), at);
+    let board = health.adopt_at(world.layout.clone(), || at);
+    (health, board)
+}
+
+/// Where there is such a thing: what operators say is written through to the disk.
+fn folder_in_memory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }.expect("a folder")
+}
+
 impl Asked {
     fn new(address: IpAddr, check: Check, slot: Option<usize>) -> Asked {
         Asked {
@@ -354,6 +409,7 @@ impl Asked {
             good: 0,
             bad: 0,
             has_last_failed: false,
+            earlier: [0; 3],
         }
     }
 
@@ -365,6 +421,22 @@ impl Asked {
         };
         self.results[result] += 1;
         (self.good, self.bad, self.has_last_failed) = (good, bad, result != 0);
+    }
+
+    pub(super) fn has_ever_failed(&self) -> bool {
+        self.results[1] + self.earlier[1] > 0
+    }
+
+    fn has_always_succeeded(&self) -> bool {
+        !self.has_ever_failed() && self.results[2] + self.earlier[2] == 0
+    }
+
+    /// Another run of the server begins.
+    fn forget(&mut self) {
+        for (earlier, result) in self.earlier.iter_mut().zip(std::mem::take(&mut self.results)) {
+            *earlier += result;
+        }
+        (self.good, self.bad) = (0, 0);
     }
 }
 

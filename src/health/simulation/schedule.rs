@@ -32,6 +32,17 @@ pub(super) enum Step {
     SetClock(i64),
     /// Another snapshot of the same files is swapped in.
     Reload,
+    /// This server ends and is back after so many milliseconds.
+    Restart(End, u64),
+}
+
+/// How this server ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End {
+    /// It writes down what it knows.
+    Stopped,
+    /// What it wrote last has to do.
+    Killed,
 }
 
 /// How a server answers.
@@ -111,7 +122,14 @@ pub(super) fn failure() -> impl Strategy<Value = Step> {
         3 => (cut, any::<bool>()).prop_map(|(cut, is_cut)| Step::Cut(cut, is_cut)),
         1 => clock(),
         1 => Just(Step::Reload),
+        1 => restart(),
     ]
+}
+
+fn restart() -> impl Strategy<Value = Step> {
+    let end = prop_oneof![Just(End::Stopped), Just(End::Killed)];
+    let away = prop_oneof![0..2000_u64, 0..120_000_u64];
+    (end, away).prop_map(|(end, away)| Step::Restart(end, away))
 }
 
 /// Somebody says anything of a site or of all.
