@@ -277,15 +277,18 @@ pub fn did_you_mean<'a>(word: &str, valid: impl IntoIterator<Item = &'a str>) ->
     if word.len() > LONGEST {
         return String::new();
     }
+    let word = word.to_lowercase();
+    let length = word.chars().count();
+    let farthest = 1 + length / 3;
+    // Words differ by no less than their lengths do.
+    let is_near = |candidate: &&str| candidate.chars().count().abs_diff(length) <= farthest;
     let nearest = valid
         .into_iter()
-        .filter(|candidate| candidate.len() <= LONGEST)
-        .map(|candidate| {
-            (strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase()), candidate)
-        })
+        .filter(is_near)
+        .map(|candidate| (strsim::osa_distance(&word, &candidate.to_lowercase()), candidate))
         .min_by_key(|(distance, _)| *distance);
     match nearest {
-        Some((distance, candidate)) if distance <= 1 + word.chars().count() / 3 => {
+        Some((distance, candidate)) if distance <= farthest => {
             format!("; did you mean \"{candidate}\"?")
         }
         _ => String::new(),
