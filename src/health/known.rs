@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::mem::{Discriminant, discriminant};
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -79,6 +80,15 @@ pub(super) struct Checked {
 }
 
 impl Known {
+    /// What is left of the last run, in a folder if there is one.
+    pub(super) fn recall(folder: Option<&Path>, at: Moment) -> Known {
+        Known {
+            overrides: Overrides::open(folder),
+            memory: Memory::open(folder, at.wall, at.now),
+            ..Known::default()
+        }
+    }
+
     pub(super) fn register(
         &mut self,
         subject: &Subject,

@@ -52,7 +52,7 @@ use board::{Board, Layout, Verdict};
 use events::{Event, Kind};
 use judge::Judge;
 use known::{Checked, Known, Subject, subjects_of};
-use memory::{Memory, Remembered};
+use memory::Remembered;
 use moment::Moment;
 use overrides::{Order, Override, Overrides, Refusal};
 use probe::Probe;
@@ -104,23 +104,19 @@ impl Health {
     /// Checks will run on this runtime. What operators said and what is known is kept in a folder, if there is one.
     #[must_use]
     pub fn new(runtime: Handle, folder: Option<&Path>) -> Health {
-        Health::open(runtime, folder, Moment::read(), |_| {})
+        Health::of(runtime, Known::recall(folder, Moment::read()))
     }
 
     /// The same, beside another process that still is the server: what that one wrote is read, and nothing is written until
     /// [`take_state_over`](Health::take_state_over).
     #[must_use]
     pub fn beside(runtime: Handle, folder: &Path) -> Health {
-        Health::open(runtime, Some(folder), Moment::read(), Known::keep_nothing)
+        let mut known = Known::recall(Some(folder), Moment::read());
+        known.keep_nothing();
+        Health::of(runtime, known)
     }
 
-    fn open(runtime: Handle, folder: Option<&Path>, at: Moment, begin: impl FnOnce(&mut Known)) -> Health {
-        let mut known = Known {
-            overrides: Overrides::open(folder),
-            memory: Memory::open(folder, at.wall, at.now),
-            ..Known::default()
-        };
-        begin(&mut known);
+    fn of(runtime: Handle, known: Known) -> Health {
         let known = Arc::new(Mutex::new(known));
         let ticking = runtime.spawn(tick(Arc::downgrade(&known))).abort_handle();
         Health { runtime, known, turns: Arc::new(Turns::new()), ticking }

@@ -115,13 +115,18 @@ impl Published {
         before: Option<&Published>,
     ) -> Published {
         let layout = board.layout();
-        let earlier = before.map(Published::by_name).unwrap_or_default();
+        let earlier = before.and_then(|before| Some((before.layout()?, &before.services)));
+        let earlier: HashMap<&str, (&[SiteOfService], &OfService)> = earlier
+            .iter()
+            .flat_map(|(layout, states)| {
+                let sites = layout.services.iter().map(|service| (&*service.name, layout.sites(service)));
+                sites.zip(*states).map(|((name, sites), state)| (name, (sites, state)))
+            })
+            .collect();
         let services = layout.services.iter().map(|service| {
             let sites = layout.sites(service);
-            let remembered = |site: &SiteOfService| {
-                earlier.get(&(site.service.clone(), site.site.clone())).copied().unwrap_or_default()
-            };
-            OfService { sites: sites.iter().map(remembered).collect(), ..OfService::default() }
+            let (sites_before, before) = earlier.get(&*service.name).copied().unzip();
+            before.cloned().unwrap_or_default().going_on(sites_before.unwrap_or_default(), sites)
         });
         let services = services.collect();
         let verdicts = vec![Verdict::Unknown; layout.targets.len()];
@@ -301,15 +306,31 @@ impl Published {
     pub(super) fn layout(&self) -> Option<Layout> {
         self.board.upgrade().map(|board| board.layout().clone())
     }
-
-    fn by_name(&self) -> HashMap<(String, String), OfSite> {
-        let Some(layout) = self.layout() else { return HashMap::new() };
-        let sites = self.services.iter().flat_map(|service| &service.sites);
-        layout.shares.into_iter().map(|share| (share.service, share.site)).zip(sites.copied()).collect()
-    }
 }
 
 impl OfService {
+    /// What is remembered, for a snapshot in which there may be other sites; by their names.
+    fn going_on(self, sites_before: &[SiteOfService], sites: &[SiteOfService]) -> OfService {
+        let OfService { sites: states, prices, parts: _, is_down, calm, is_moving } = self;
+        let places: HashMap<&str, usize> =
+            sites_before.iter().enumerate().map(|(place, site)| (&*site.site, place)).collect();
+        let places = sites.iter().map(|site| places.get(&*site.site).copied());
+        let of_sites = |place: Option<usize>| prices.of_sites.get(place?).copied();
+        OfService {
+            sites: places
+                .clone()
+                .map(|place| place.map_or_else(OfSite::default, |place| states[place]))
+                .collect(),
+            prices: Prices { of_sites: places.map(|place| of_sites(place).unwrap_or(0)).collect(), ..prices },
+            // They are asked for anew: there may be room for others, or for other clients.
+            parts: Vec::new(),
+            is_down,
+            // Who is new may soon be out.
+            calm: calm.filter(|_| sites_before == sites),
+            is_moving,
+        }
+    }
+
     fn publish(
         &mut self,
         number: u16,

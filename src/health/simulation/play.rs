@@ -18,7 +18,7 @@ use super::world::{MOST_SITES, WORLDS, World};
 use crate::health::board::{Board, Share, Verdict};
 use crate::health::guard::Hold;
 use crate::health::judge::Attempt;
-use crate::health::known::Subject;
+use crate::health::known::{Known, Subject};
 use crate::health::moment::Moment;
 use crate::health::overrides::{Order, Refusal};
 use crate::health::probe::Remarks;
@@ -89,6 +89,7 @@ pub(super) struct Shown {
     /// By site.
     pub(super) holds: Vec<Option<Hold>>,
     pub(super) ttl: u32,
+    prices: Vec<u32>,
 }
 
 /// What the health side was told.
@@ -386,7 +387,7 @@ impl Play {
 
 /// A server starts, from what there is of an earlier one.
 fn begin(world: &World, runtime: &Runtime, state: &TempDir, at: Moment) -> (Health, Arc<Board>) {
-    let health = Health::open(runtime.handle().clone(), Some(state.path()), at, |_| {});
+    let health = Health::of(runtime.handle().clone(), Known::recall(Some(state.path()), at));
     health.watch_canaries_at(world.canaries.clone(), at);
     let board = health.adopt_at(world.layout.clone(), || at);
     (health, board)
@@ -473,6 +474,7 @@ impl Shown {
             shares: (0..world.sites()).map(|site| board.share(site as u32)).collect(),
             holds,
             ttl: board.ttl(0),
+            prices: (0..world.sites()).map(|site| board.price(site as u32)).collect(),
         }
     }
 
@@ -485,6 +487,11 @@ impl Shown {
     pub(super) fn is_alive(&self, world: &World, site: usize) -> bool {
         let is_alive = |slot: usize| matches!(self.verdicts[slot], Verdict::Up | Verdict::Unknown);
         world.is_enough_of_any(site, is_alive)
+    }
+
+    /// Sites that have no room for all of their clients.
+    pub(super) fn full(&self) -> impl Iterator<Item = usize> {
+        (0..self.prices.len()).filter(|site| self.prices[*site] > 0)
     }
 
     /// Whether an operator decides about a site.

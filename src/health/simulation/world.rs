@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ const ZONE: &str = "soa: { primary: ns1.example.net., serial: 1 }\n\
 /// `(addresses of each site: of type A, of type AAAA), canaries, all_down, all else of the service`.
 type Configured = (&'static [(u8, u8)], u8, &'static str, &'static str);
 
-const CONFIGURED: [Configured; 6] = [
+const CONFIGURED: [Configured; 7] = [
     // As shipped.
     (&[(1, 0); 4], 1, "preferred", "checks: { tcp: {}, port: 80 }"),
     (
@@ -73,6 +74,13 @@ const CONFIGURED: [Configured; 6] = [
         "need: 2, panic: 30%, slow_start: 2m, blast_radius: { sites: 25%, within: 3m },
          checks: [{ tcp: {}, port: 80 }, { tcp: {}, port: 81 }, { tcp: {}, port: 82 }]",
     ),
+    // Where there is not room for its clients with others, they go farther.
+    (
+        &[(1, 1); 5],
+        1,
+        "preferred",
+        "spill: true, blast_radius: off, checks: { tcp: {}, port: 80, every: 3s }",
+    ),
 ];
 
 pub(super) static WORLDS: LazyLock<[World; CONFIGURED.len()]> = LazyLock::new(|| CONFIGURED.map(World::new));
@@ -86,7 +94,8 @@ impl World {
             let v6: Vec<String> = (0..*v6).map(|n| format!("\"2001:db8:{site}::{n}\"")).collect();
             let (longitude, v4, v6) = (site * 20, v4.join(", "), v6.join(", "));
             let v6 = if v6.is_empty() { v6 } else { format!(", AAAA: [{v6}]") };
-            let _ = writeln!(sites, "  s{site}: {{ location: [50, {longitude}], A: [{v4}]{v6} }}");
+            let _ =
+                writeln!(sites, "  s{site}: {{ location: [50, {longitude}], capacity: 100, A: [{v4}]{v6} }}");
         }
         let rule = |site: usize| format!("{{ subnet: {}, sites: [s{site}] }}", home_of(site));
         let rules: Vec<String> = (0..addresses.len()).map(rule).collect();
@@ -97,8 +106,8 @@ impl World {
         std::fs::write(files.path().join("sites.yaml"), sites + &service)
             .and_then(|()| std::fs::write(files.path().join("example.com.yaml"), ZONE))
             .expect("files");
-        let no_databases: [std::path::PathBuf; 0] = [];
-        let reload = Reloader::new(files.path(), &no_databases, None).reload(false);
+        let database = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/geodb/city-sample-flat.mmdb");
+        let reload = Reloader::new(files.path(), &[database], None).reload(false);
         let (snapshot, layout) = reload.snapshot.unwrap_or_else(|| panic!("{}", reload.findings));
         let check = Check {
             kind: CheckKind::Tcp,
@@ -172,7 +181,21 @@ pub(super) fn client_of(site: usize, number: u8) -> IpNetwork {
     network([5, site as u8, number, 0], 24)
 }
 
-/// A network that no rule names.
+/// One of some networks that the database knows, and no rule: they have the nearest site, if that has room for them.
+pub(super) fn somewhere(number: usize) -> IpNetwork {
+    const KNOWN: [[u8; 4]; 7] = [
+        [90, 194, 121, 0],  // the United Kingdom
+        [145, 254, 17, 0],  // Germany
+        [194, 44, 35, 0],   // Ukraine
+        [146, 158, 127, 0], // Russia
+        [92, 49, 206, 0],   // Kazakhstan
+        [103, 248, 117, 0], // India
+        [125, 50, 69, 0],   // Japan
+    ];
+    network(KNOWN[number % KNOWN.len()], 24)
+}
+
+/// A network that no rule names, nor the database.
 pub(super) fn elsewhere() -> IpNetwork {
     network([9, 9, 9, 0], 24)
 }
