@@ -39,6 +39,7 @@ mod moment;
 pub mod overrides;
 pub mod probe;
 mod publish;
+mod service;
 mod shed;
 #[cfg(test)]
 mod simulation;
