@@ -1,8 +1,8 @@
 //! Whether sites work: attempts -> verdicts -> published.
 //!
-//! `probe` makes attempts, `judge` turns their results into verdicts; `publish` puts these together with what operators said
-//! (`overrides`) and what guards hold (`guard`), and writes a `board`, which the query path reads without a lock: it never waits
-//! for any of this. `events` tells what happened; `memory` keeps verdicts over a restart.
+//! `probe` makes attempts, `judge` turns their results into verdicts; `publish` knows whom these concern; `service` puts them together
+//! with what operators said (`overrides`) and what guards hold (`guard`), and writes a `board`, which the query path reads without a
+//! lock: it never waits for any of this. `events` tells what happened; `memory` keeps verdicts over a restart.
 //!
 //! Each (address, check) that any service asks for is one task, however many ask for it: asleep on the one wheel of timers of the runtime,
 //! which is the schedule of all, and woken with those that are due in the same tick; `turns` has the ticks, and bounds how many
