@@ -9,14 +9,21 @@ use crate::world::{self, Load, SYDNEY, answer, answer_from, question, question_f
 /// The newest snapshot that is written down, once it is this one or a later.
 #[track_caller]
 pub(crate) fn wait_for_kept(server: &Server, number: u64) {
+    wait_for_history(server, |kept| kept.last().is_some_and(|newest| *newest >= number));
+}
+
+/// Waits until such numbers are kept: they are written, and what is too old is removed, after a snapshot is served.
+#[track_caller]
+fn wait_for_history(server: &Server, is_so: impl Fn(&[u64]) -> bool) {
     let end = std::time::Instant::now() + crate::server::PATIENCE;
     loop {
         let told = server.home.run(&["history", "--json"]).expect(0).json();
-        let newest = told["snapshots"].as_array().and_then(|all| all.last()?["number"].as_u64());
-        if newest.is_some_and(|newest| newest >= number) {
+        let kept = told["snapshots"].as_array().into_iter().flatten();
+        let kept: Vec<u64> = kept.filter_map(|entry| entry["number"].as_u64()).collect();
+        if is_so(&kept) {
             return;
         }
-        assert!(std::time::Instant::now() < end, "snapshot {number} is never kept: {told:#}");
+        assert!(std::time::Instant::now() < end, "that is never kept: {told:#}");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
@@ -245,6 +252,7 @@ fn only_as_many_are_kept_as_the_configuration_says() {
         change(&server, version);
         wait_for_kept(&server, u64::from(version));
     }
+    wait_for_history(&server, |kept| kept == [4, 5]);
     assert_eq!(lines(&server.home, &["history"]).len(), 1 + 2);
     // A program that reads the state folder sees what the manual says.
     let listed = Command::new("ls").arg(server.home.path("run/history")).output().expect("ls");
