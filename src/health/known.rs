@@ -187,6 +187,8 @@ impl Known {
         // each canary has failed.
         let suspected = since.filter(|_| canaries.iter().all(|(_, checked)| checked.failing.is_some()));
         let is_news = suspected.is_some() != self.suspected.is_some();
+        // What is written of those that fell meanwhile hangs on it.
+        self.memory.is_outdated |= is_news;
         self.suspected = suspected;
         let since = since.filter(|_| all_fail);
         match (since, self.isolated) {
@@ -531,6 +533,36 @@ mod tests {
         assert_eq!(verdicts(), [Verdict::Unknown; 3]);
         hear(&health, 1, &silent);
         assert_eq!(verdicts(), [Verdict::Unknown, Verdict::Down, Verdict::Unknown]);
+    }
+
+    /// What is written while canaries are doubted leaves out what fell meanwhile; it may have been no fault of this server's.
+    #[tokio::test]
+    async fn who_fell_while_canaries_stumbled_is_written_down_when_they_are_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = || {
+            let health = Health::new(Handle::current(), Some(folder.path()));
+            health.watch_canaries(vec![(subject(CANARY).address, subject(CANARY).check)]);
+            let board = health.adopt(layout());
+            (health, board)
+        };
+        let write = |health: &Health| {
+            let write = lock(&health.known).tick(Moment::read());
+            write.map(|write| write().unwrap())
+        };
+        let refused = Attempt::Failure("refused".to_owned());
+        let (health, board) = start();
+        std::iter::once(CANARY).chain(0..SITES).for_each(|number| hear(&health, number, &Attempt::Success));
+        hear(&health, CANARY, &refused);
+        (0..2).for_each(|_| hear(&health, 1, &refused));
+        assert_eq!(board.verdict(1), Verdict::Held);
+        assert!(write(&health).is_some());
+        hear(&health, CANARY, &Attempt::Success);
+        assert_eq!(board.verdict(1), Verdict::Down);
+        assert!(write(&health).is_some(), "what was written is not so any more");
+        // As if it were killed.
+        health.give_state_away();
+        let (_health, board) = start();
+        assert_eq!([0, 1].map(|slot| board.verdict(slot)), [Verdict::Up, Verdict::Down]);
     }
 
     /// The first site, over so many seconds.

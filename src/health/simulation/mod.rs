@@ -303,6 +303,35 @@ fn meaning_7_who_fails_for_long_enough_is_out() {
     });
 }
 
+/// What is known is written down within a second, whatever becomes of this server then.
+#[test]
+fn meaning_7_who_was_out_is_out_when_the_server_is_back() {
+    along(schedules_of_outages(), || {
+        let (mut last, mut trusted) = (0, None);
+        let mut out: [Option<u64>; MOST_SITES] = [None; MOST_SITES];
+        move |play, happened| {
+            let Play { world, before, shown, .. } = play;
+            let is_restart = matches!(happened, Happened::Restart);
+            let is_written = |since: &Option<u64>| since.is_some_and(|since| last > since + 1000);
+            if is_restart && is_written(&trusted) {
+                for site in play.unset_sites().filter(|site| is_written(&out[*site])) {
+                    let is_said = before.is_set(world, site);
+                    prop_assert!(is_said || !shown.is_in(world, site), "s{site}: {before:?}, then {shown:?}");
+                }
+            }
+            last = play.now;
+            let is_cut_off = play.health.is_isolated() == Some(true);
+            let is_well =
+                play.canaries().next().is_none() || play.canaries().any(|canary| !canary.has_last_failed);
+            trusted = trusted.or(Some(last)).filter(|_| is_well && !is_cut_off);
+            for (site, out) in out.iter_mut().enumerate().take(world.sites()) {
+                *out = out.or(Some(last)).filter(|_| !shown.is_in(world, site));
+            }
+            Ok(())
+        }
+    });
+}
+
 /// The board says of an address what enough of its checks say; only what is down is held, and in panic all of that is.
 #[test]
 fn meaning_9_what_is_published_is_what_checks_say_or_what_a_guard_holds() {
