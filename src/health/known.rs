@@ -303,10 +303,12 @@ impl Known {
         // What fell with this server's own link is as before when that is over: the next run must not believe it either.
         let since = self.isolated.or(self.suspected);
         let verdicts = self.subjects.iter().filter_map(|(subject, checked)| {
+            let is_canary = self.canaries.contains(subject);
             let before = checked.fell.filter(|(fell, _)| since.is_some_and(|since| *fell >= since));
-            let before = before.filter(|_| !self.canaries.contains(subject));
+            let before = before.filter(|_| !is_canary);
             let verdict = before.map_or(checked.judge.verdict(), |(_, before)| before);
-            Some((checked.key.clone(), Remembered::of(verdict, checked.since)?))
+            let is_failing = is_canary && checked.failing.is_some();
+            Some((checked.key.clone(), Remembered::of(verdict, checked.since, is_failing)?))
         });
         let verdicts = verdicts.collect();
         let sites = self.boards.last().map(Published::guarded).unwrap_or_default();

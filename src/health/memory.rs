@@ -59,6 +59,9 @@ struct Earlier {
 pub(super) struct Remembered {
     is_up: bool,
     since: u64,
+    /// The last attempt failed, whatever the verdict is yet: of canaries.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_failing: bool,
 }
 
 /// Times are as precise as guards count them.
@@ -83,19 +86,26 @@ struct Site {
 impl Remembered {
     /// None for what there is no verdict on.
     #[must_use]
-    pub(super) fn of(verdict: Verdict, since: SystemTime) -> Option<Remembered> {
+    pub(super) fn of(verdict: Verdict, since: SystemTime, is_failing: bool) -> Option<Remembered> {
         let is_up = match verdict {
             Verdict::Up => true,
             Verdict::Down => false,
             _ => return None,
         };
-        Some(Remembered { is_up, since: since.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()) })
+        let since = since.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        Some(Remembered { is_up, since, is_failing })
     }
 
     /// The verdict.
     #[must_use]
     pub(super) fn verdict(self) -> Verdict {
         if self.is_up { Verdict::Up } else { Verdict::Down }
+    }
+
+    /// Whether the last attempt failed.
+    #[must_use]
+    pub(super) fn is_failing(self) -> bool {
+        self.is_failing
     }
 
     /// Since when.
@@ -239,7 +249,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let now = Instant::now();
         let mut memory = Memory::open(Some(folder.path()), wall(0), now);
-        let down = Remembered::of(Verdict::Down, wall(-50)).unwrap();
+        let down = Remembered::of(Verdict::Down, wall(-50), false).unwrap();
         let left = guard::Remembered::new(false, now.checked_sub(Duration::from_millis(100_250)));
         let verdicts = HashMap::from([("a".to_owned(), down)]);
         memory.begin_to_write(verdicts, vec![(site(), left)], wall(0), now).unwrap()().unwrap();
@@ -312,7 +322,7 @@ mod tests {
         let now = Instant::now();
         let mut memory = Memory::open(Some(folder.path()), wall(0), now);
         let mut begin = |name: &str| {
-            let up = Remembered::of(Verdict::Up, wall(0)).unwrap();
+            let up = Remembered::of(Verdict::Up, wall(0), false).unwrap();
             memory.begin_to_write(HashMap::from([(name.to_owned(), up)]), Vec::new(), wall(0), now).unwrap()
         };
         let (older, newer) = (begin("older"), begin("newer"));

@@ -132,11 +132,6 @@ impl Health {
         let mut known = lock(&self.known);
         for (address, check) in canaries {
             let canary = self.subject(&mut known, Subject { address, check }, at);
-            if let Some(checked) = known.subjects.get_mut(&canary) {
-                // It failed when the last run ended: until it is tried again, this server is still cut off.
-                let fails = checked.judge.verdict() == Verdict::Down;
-                checked.failing = checked.failing.or(fails.then_some(at.now));
-            }
             known.canaries.push(canary);
         }
         known.look_at_canaries(at);
@@ -365,7 +360,8 @@ impl Health {
             // What was known a moment ago need not be waited for.
             tried: watch::Sender::new(remembered.is_some()),
             in_trouble: false,
-            failing: None,
+            // A canary that failed when the last run ended fails until it is tried again: this server is still cut off.
+            failing: remembered.filter(|remembered| remembered.is_failing()).map(|_| at.now),
             ending: None,
             fell: None,
             certificate: None,
