@@ -9,6 +9,9 @@
 //!   answers what it has read and who is connected, and ends
 //! ```
 //!
+//! Who gives up waiting says "no", and the new one ends; only where nobody says anything any more the old one is gone, and the new
+//! one is the server.
+//!
 //! The new process must be free of what the old one gave up: the sandbox cannot be left, and whoever is confined hands that
 //! on to all that it starts (and could nest no more than 16 times). So a *starter* is started before the old one confines
 //! itself. It waits, and starts one program with one list of arguments, whoever tells it to: nothing that comes from the
@@ -207,6 +210,8 @@ impl Starter {
                 break format!("was not ready within {} s", READY_WITHIN.as_secs());
             }
         };
+        // The starter may be gone, and with it who could end the new one.
+        let _ = line.say("no", None);
         Err(match last_words {
             Some(words) => format!("{ended}: {words}"),
             None => ended,
@@ -275,15 +280,20 @@ impl Predecessor {
         let _ = self.line.say(&format!("failed {why}"), None);
     }
 
-    /// Tells that queries are answered, and waits until all else is ours, too. Should the old one die, it is.
-    pub(super) fn ready(&self, has_control: bool) {
+    /// Tells that queries are answered, and waits until all else is ours, too. Should the old one die, it is. False where it goes on
+    /// by itself.
+    pub(super) fn ready(&self, has_control: bool) -> bool {
         let words = if has_control { "ready control" } else { "ready elsewhere" };
         let _ = self.line.say(words, None);
         loop {
             match self.line.hear(READY_WITHIN) {
-                Ok(Some((words, _))) if words == "yours" => return,
+                Ok(Some((words, _))) if words == "yours" => return true,
+                Ok(Some((words, _))) if words == "no" => return false,
                 Ok(_) => {}
-                Err(error) => return info!("the server that was to be replaced is gone ({error})"),
+                Err(error) => {
+                    info!("the server that was to be replaced is gone ({error})");
+                    return true;
+                }
             }
         }
     }
@@ -362,5 +372,43 @@ mod tests {
         assert_eq!((words.len(), descriptor.is_none()), (LONGEST, true));
         drop(one);
         assert!(other.hear(Duration::ZERO).is_err());
+    }
+
+    /// Of one that says these words after the new one is ready, or hangs up.
+    fn is_ours_after(words: Option<&str>) -> bool {
+        let (old, new) = Line::pair().unwrap();
+        if let Some(words) = words {
+            old.say("of another version", None).unwrap();
+            old.say(words, None).unwrap();
+        }
+        drop(old);
+        Predecessor { line: new }.ready(true)
+    }
+
+    #[test]
+    fn all_is_ours_when_the_old_one_says_so_or_is_gone_and_not_when_it_goes_on() {
+        assert!(is_ours_after(Some("yours")));
+        assert!(is_ours_after(None));
+        assert!(!is_ours_after(Some("no")));
+    }
+
+    /// It could start nobody else, nor end who is started.
+    #[test]
+    fn a_new_one_whose_starter_is_gone_is_told_that_the_old_one_goes_on() {
+        let (ours, theirs) = Line::pair().unwrap();
+        let starter = Starter { line: ours };
+        let waiting = thread::spawn(move || starter.replace(&[]));
+        let line = loop {
+            if let Some((words, Some(line))) = theirs.hear(READY_WITHIN).unwrap() {
+                assert_eq!(words, "start");
+                break line;
+            }
+        };
+        drop(theirs);
+        let why = waiting.join().unwrap().expect_err("nobody is started");
+        assert!(why.contains("the starter is gone"), "{why}");
+        let new = Predecessor { line: Line(line) };
+        assert!(new.sockets().unwrap().is_empty());
+        assert!(!new.ready(true));
     }
 }

@@ -105,6 +105,8 @@ pub enum Event {
     Replaced(Result<Successor, String>),
     /// The server whose place this one takes has let go of everything.
     Yours,
+    /// It has not, and goes on.
+    Unwanted,
     /// TERM or INT.
     Stop(&'static str),
 }
@@ -362,6 +364,7 @@ impl Main {
                 }
                 Event::Replaced(Err(why)) => self.go_on(&why),
                 Event::Yours => self.be_the_server()?,
+                Event::Unwanted => return Err("the server that was to be replaced goes on".to_owned()),
                 Event::Command(Command::Replace, reply) if self.replacing.is_some() => {
                     let why = "waits: another one is about to be ready".to_owned();
                     let _ = reply.send(control::replace_reply(&Err(why)));
@@ -413,7 +416,7 @@ impl Main {
             Event::Command(Command::Rollback { to, word }, reply) => self.roll_back(to, word, reply),
             // Obeyed at once, where they come in.
             Event::Command(..) | Event::Watch(_) | Event::Metrics(_) | Event::Checked | Event::Stop(_) => {}
-            Event::Replaced(_) | Event::Yours => {}
+            Event::Replaced(_) | Event::Yours | Event::Unwanted => {}
         }
     }
 

@@ -190,8 +190,10 @@ impl Main {
                     Some(predecessor) => {
                         let (events, has_control) = (self.events.clone(), self.has_control);
                         let wait = move || {
-                            predecessor.ready(has_control);
-                            let _ = events.send(Event::Yours);
+                            let _ = events.send(match predecessor.ready(has_control) {
+                                true => Event::Yours,
+                                false => Event::Unwanted,
+                            });
                         };
                         let thread = thread::Builder::new().name("replacement".to_owned()).spawn(wait);
                         thread.map_err(|error| format!("no thread: {error}"))?;

@@ -23,7 +23,6 @@ impl Main {
         self.replacing = Some(reply);
         let Some(starter) = self.starter.clone() else { return self.go_on("has nobody to start it") };
         info!("another server is started to take the place of this one");
-        self.health.lend_state();
         let (kept, events) = (Arc::clone(&self.kept), self.events.clone());
         let wait = move || drop(events.send(Event::Replaced(starter.replace(&kept))));
         if let Err(error) = thread::Builder::new().name("replacement".to_owned()).spawn(wait) {
@@ -34,7 +33,6 @@ impl Main {
     /// Nobody took this one's place.
     pub(super) fn go_on(&mut self, why: &str) {
         error!("the server that was to take the place of this one {why}; this one goes on");
-        self.health.take_state_back();
         if let Some(reply) = self.replacing.take().flatten() {
             let _ = reply.send(control::replace_reply(&Err(why.to_owned())));
         }
@@ -83,7 +81,7 @@ impl Main {
 
     /// The other one has let go.
     pub(super) fn be_the_server(&mut self) -> Result<(), String> {
-        self.health.take_state_over(&self.config.state);
+        self.health.take_state_over();
         self.open_doors()?;
         self.begin();
         info!("took the place of the server that was here");

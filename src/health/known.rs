@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::mem::{Discriminant, discriminant};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use super::board::{Target, Verdict};
 use super::events::{Events, Kind};
 use super::judge::{self, Attempt, Judge};
-use super::memory::{Memory, Remembered};
+use super::memory::{Memory, RememberedVerdict};
 use super::moment::Moment;
 use super::overrides::{Deed, Order, Overrides, Refusal};
 use super::probe::{Certificate, Remarks};
@@ -41,6 +41,10 @@ pub(super) struct Known {
     /// Whether shares that operators gave are on their way.
     pub(super) is_moving: bool,
     pub(super) memory: Memory,
+    /// Where that is kept, and what operators said.
+    folder: Option<PathBuf>,
+    /// Another process is the one that writes there.
+    pub(super) is_anothers: bool,
     pub(super) events: Events,
     pub(super) tries: Tries,
 }
@@ -66,8 +70,8 @@ pub(super) struct Checked {
     pub(super) failing: Option<Instant>,
     /// How attempts end lately, and since when all of them have.
     pub(super) ending: Option<(Discriminant<Attempt>, Instant)>,
-    /// Since when it is down, and what it was before.
-    pub(super) fell: Option<(Instant, Verdict)>,
+    /// While it is down.
+    pub(super) fall: Option<Fall>,
     /// What the server showed last, over TLS; and the one whose end was told of.
     pub(super) certificate: Option<Certificate>,
     pub(super) told: Option<Certificate>,
@@ -80,14 +84,30 @@ pub(super) struct Checked {
     pub(super) since: SystemTime,
 }
 
+/// How something came to be down.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fall {
+    when: Instant,
+    /// What it was before, and since when.
+    before: Verdict,
+    since: SystemTime,
+}
+
 impl Known {
     /// What is left of the last run, in a folder if there is one.
     pub(super) fn recall(folder: Option<&Path>, at: Moment) -> Known {
         Known {
             overrides: Overrides::open(folder),
             memory: Memory::open(folder, at.wall, at.now),
+            folder: folder.map(Path::to_owned),
             ..Known::default()
         }
+    }
+
+    /// The same anew, for nobody told this process of what another has learnt since.
+    pub(super) fn recall_again(&mut self, at: Moment) {
+        self.overrides.read_again();
+        self.memory = Memory::open(self.folder.as_deref(), at.wall, at.now);
     }
 
     pub(super) fn register(
@@ -108,9 +128,9 @@ impl Known {
         let is_wavering = checked.judge.is_wavering();
         checked.tried.send_replace(true);
         if changed.is_some() {
-            checked.since = at.wall;
+            let since = std::mem::replace(&mut checked.since, at.wall);
             let has_fallen = checked.judge.verdict() == Verdict::Down;
-            checked.fell = has_fallen.then_some((at.now, before));
+            checked.fall = has_fallen.then_some(Fall { when: at.now, before, since });
             self.memory.is_outdated = true;
         }
         let evidence = changed.map(|_| checked.evidence(attempt, at.now));
@@ -137,11 +157,11 @@ impl Known {
     /// Publishes what follows from a load that was told.
     fn note_load(&mut self, subject: &Subject, load: f64, at: Moment) {
         let Some(check) = subject.check.load() else { return };
-        let until = at.now + 3 * subject.check.every + subject.check.timeout;
+        let lasts = 3 * subject.check.every + subject.check.timeout;
         self.publish(at, |published, around| {
             let slots = published.slots.get(subject).cloned().unwrap_or_default();
             for slot in &slots {
-                published.note_load(*slot, load, check, until, around.now);
+                published.note_load(*slot, load, check, lasts, around.now);
             }
             published.publish(Some(&slots), around);
         });
@@ -201,7 +221,7 @@ impl Known {
                 self.isolated = None;
                 let text = "a canary answers again: verdicts count again";
                 self.events.note(Kind::Alarm, text.to_owned());
-                self.absolve(since, at);
+                self.absolve(since);
             }
             _ if is_news => {}
             _ => return,
@@ -211,13 +231,13 @@ impl Known {
 
     /// What fell while this server was cut off is as before, up or not known: that told nothing of it. It leaves if it fails
     /// from now on. Nothing is published before all of it is: guards would take the others to have fallen just now.
-    fn absolve(&mut self, since: Instant, at: Moment) {
+    fn absolve(&mut self, since: Instant) {
         let mut absolved = Vec::new();
         for (subject, checked) in &mut self.subjects {
-            let Some((_, before)) = checked.fell.take_if(|(fell, _)| *fell >= since) else { continue };
-            checked.judge.absolve(before);
-            checked.since = at.wall;
-            absolved.push((Arc::clone(subject), before));
+            let Some(fall) = checked.fall.take_if(|fall| fall.when >= since) else { continue };
+            checked.judge.absolve(fall.before);
+            checked.since = fall.since;
+            absolved.push((Arc::clone(subject), fall.before));
         }
         self.memory.is_outdated |= !absolved.is_empty();
         for (subject, before) in absolved {
@@ -239,6 +259,7 @@ impl Known {
             events,
             is_moving: *is_moving,
             tells: false,
+            is_news: false,
             wall: at.milliseconds(),
             now: at.now,
         };
@@ -247,6 +268,7 @@ impl Known {
             around.tells = index == newest;
             publish(published, &mut around);
         }
+        self.memory.is_outdated |= around.is_news;
     }
 
     /// Once a second. Gives what it takes to write down what is known, where that is due.
@@ -261,10 +283,10 @@ impl Known {
         if self.memory.is_due(at.wall) { self.remember(at) } else { None }
     }
 
-    /// Another process is the one that writes.
-    pub(super) fn keep_nothing(&mut self) {
-        self.memory.is_lent = true;
-        self.overrides.keep_nothing();
+    /// From now on another process writes, or this one does again.
+    pub(super) fn set_anothers(&mut self, is_anothers: bool) {
+        self.is_anothers = is_anothers;
+        self.overrides.set_anothers(is_anothers);
     }
 
     /// What operators said stands no longer than they said.
@@ -295,24 +317,28 @@ impl Known {
         Ok(done)
     }
 
-    /// What it takes to write down what is known, if there is somewhere to write it.
+    /// What it takes to write down what is known, if there is somewhere to write it. Before there is a board, nothing is known but
+    /// what stands there already.
     pub(super) fn remember(
         &mut self,
         at: Moment,
     ) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
+        let newest = self.boards.last().filter(|newest| newest.is_held() && !self.is_anothers)?;
         // What fell with this server's own link is as before when that is over: the next run must not believe it either.
-        let since = self.isolated.or(self.suspected);
+        let cut_off = self.isolated.or(self.suspected);
         let verdicts = self.subjects.iter().filter_map(|(subject, checked)| {
             let is_canary = self.canaries.contains(subject);
-            let before = checked.fell.filter(|(fell, _)| since.is_some_and(|since| *fell >= since));
-            let before = before.filter(|_| !is_canary);
-            let verdict = before.map_or(checked.judge.verdict(), |(_, before)| before);
+            let fell_with_it =
+                |fall: &Fall| !is_canary && cut_off.is_some_and(|cut_off| fall.when >= cut_off);
+            let (verdict, since) = match checked.fall.filter(fell_with_it) {
+                Some(fall) => (fall.before, fall.since),
+                None => (checked.judge.verdict(), checked.since),
+            };
             let is_failing = is_canary && checked.failing.is_some();
-            Some((checked.key.clone(), Remembered::of(verdict, checked.since, is_failing)?))
+            Some((checked.key.clone(), RememberedVerdict::of(verdict, since, is_failing)?))
         });
         let verdicts = verdicts.collect();
-        let sites = self.boards.last().map(Published::guarded).unwrap_or_default();
-        self.memory.begin_to_write(verdicts, sites, at.wall, at.now)
+        self.memory.begin_to_write(verdicts, newest.sites_to_remember(), at.wall, at.now)
     }
 
     /// Once for each certificate, at however many addresses it is.
@@ -430,9 +456,9 @@ mod tests {
     use tokio::runtime::Handle;
 
     use super::*;
-    use crate::health::board::{Layout, ServiceSlots, Share, SiteOfService};
+    use crate::health::board::{Board, Layout, ServiceSlots, Share, SiteOfService};
     use crate::health::overrides::Wish;
-    use crate::health::{Health, lock};
+    use crate::health::{Health, Status, lock};
     use crate::site::{BlastRadius, CheckKind, Guards, HttpCheck, MinUp};
 
     const SITES: u8 = 3;
@@ -495,6 +521,11 @@ mod tests {
         let board = health.adopt(layout());
         let all = || std::iter::once(CANARY).chain(0..SITES);
         all().for_each(|number| hear(&health, number, &Attempt::Success));
+        let since = || -> Vec<SystemTime> {
+            let of_sites = |status: &Status| status.address != subject(CANARY).address;
+            health.status().into_iter().filter(of_sites).map(|status| status.since).collect()
+        };
+        let since_up = since();
         let refused = Attempt::Failure("refused".to_owned());
         (0..2).for_each(|_| all().for_each(|number| hear(&health, number, &refused)));
         assert_eq!(health.is_isolated(), Some(true));
@@ -502,6 +533,7 @@ mod tests {
         (0..2).for_each(|_| hear(&health, CANARY, &Attempt::Success));
         assert_eq!(health.is_isolated(), Some(false));
         assert!((0..u32::from(SITES)).all(|slot| board.verdict(slot) == Verdict::Up));
+        assert_eq!(since(), since_up);
 
         let (events, counts) = health.last_events(200);
         let texts: Vec<&str> = events[before.len()..].iter().map(|event| event.text.as_str()).collect();
@@ -562,9 +594,60 @@ mod tests {
         assert_eq!(board.verdict(1), Verdict::Down);
         assert!(write(&health).is_some(), "what was written is not so any more");
         // As if it were killed.
-        health.give_state_away();
+        lock(&health.known).set_anothers(true);
         let (_health, board) = start();
         assert_eq!([0, 1].map(|slot| board.verdict(slot)), [Verdict::Up, Verdict::Down]);
+    }
+
+    /// It may be for hours that somebody looks for what is wrong with the files.
+    #[tokio::test]
+    async fn a_start_that_comes_to_nothing_leaves_what_is_known_from_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = || {
+            let health = Health::new(Handle::current(), Some(folder.path()));
+            health.watch_canaries(vec![(subject(CANARY).address, subject(CANARY).check)]);
+            health
+        };
+        let refused = Attempt::Failure("refused".to_owned());
+        let health = start();
+        let board = health.adopt(layout());
+        std::iter::once(CANARY).chain(0..SITES).for_each(|number| hear(&health, number, &Attempt::Success));
+        (0..2).for_each(|_| hear(&health, 1, &refused));
+        (0..2).for_each(|_| hear(&health, 2, &refused));
+        let verdicts = |board: &Board| [0, 1, 2].map(|slot| board.verdict(slot));
+        // One may leave.
+        let known = [Verdict::Up, Verdict::Down, Verdict::Held];
+        assert_eq!(verdicts(&board), known);
+        drop(health);
+
+        let health = start();
+        (0..2).for_each(|_| hear(&health, CANARY, &refused));
+        let long_after = Moment { wall: SystemTime::now() + Duration::from_secs(100), ..Moment::read() };
+        assert!(lock(&health.known).tick(long_after).is_none());
+        drop(health);
+        let next = start();
+        assert_eq!(verdicts(&next.adopt(layout())), known);
+    }
+
+    #[test]
+    fn what_operators_said_stands_where_it_cannot_be_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("overrides.json");
+        let mut overrides = Overrides::open(Some(folder.path()));
+        overrides.follow(&drain_over(0), &layout(), 1000).unwrap();
+        let said = overrides.list().to_vec();
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        // What another process has is its own.
+        overrides.set_anothers(true);
+        overrides.read_again();
+        assert!(overrides.list() == said && file.is_dir());
+        overrides.set_anothers(false);
+        overrides.read_again();
+        assert_eq!(overrides.list(), said);
+        assert!(folder.path().join("overrides.json.broken").is_dir());
+        overrides.follow(&drain_over(10), &layout(), 2000).unwrap();
+        assert_eq!(Overrides::open(Some(folder.path())).list(), overrides.list());
     }
 
     /// The first site, over so many seconds.

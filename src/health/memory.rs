@@ -1,6 +1,6 @@
 //! Verdicts over a restart: what was known a moment ago is better than nothing, so a server that starts again neither asks its
-//! clients to wait for a first round of checks nor sends them to what was down; and what guards remember, so that a restart
-//! is no way around them.
+//! clients to wait for a first round of checks nor sends them to what was down; what guards remember, so that a restart
+//! is no way around them; and how far sites are that start slowly, are relieved or are full, so that a restart moves no client.
 //!
 //! The file is written soon after any verdict has changed, so that a server that is killed leaves the truth behind, and from time to
 //! time while none does. It is trusted for some time from when it was written. That is told by the clock on the wall when it is opened, and from then
@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,6 +21,7 @@ use tracing::{debug, warn};
 
 use super::board::{SiteOfService, Verdict};
 use super::guard;
+use super::shed::{Report, Shedding};
 use crate::replace::replace;
 
 /// Within the state folder.
@@ -38,8 +40,6 @@ pub(super) struct Memory {
     /// Something has changed since it was written.
     pub(super) is_outdated: bool,
     is_broken: bool,
-    /// Another process may read the file, or write it.
-    pub(super) is_lent: bool,
     /// How often it was to be written; and which of these times was the last that came to it, for they may overtake each other.
     begun: u64,
     done: Arc<Mutex<u64>>,
@@ -49,14 +49,14 @@ pub(super) struct Memory {
 #[derive(Debug)]
 struct Earlier {
     written: Instant,
-    /// Each is used once.
-    verdicts: HashMap<String, Remembered>,
-    sites: HashMap<SiteOfService, guard::Remembered>,
+    /// Each is used once: what is gone and comes again later is another matter.
+    verdicts: HashMap<String, RememberedVerdict>,
+    sites: HashMap<SiteOfService, Site>,
 }
 
 /// A verdict on an (address, check), and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Remembered {
+pub(super) struct RememberedVerdict {
     is_up: bool,
     since: u64,
     /// The last attempt failed, whatever the verdict is yet: of canaries.
@@ -64,36 +64,115 @@ pub(super) struct Remembered {
     is_failing: bool,
 }
 
+/// What has come of verdicts, loads and time at a site.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct RememberedSite {
+    pub(super) guard: guard::Remembered,
+    /// When it came back, if it takes its clients step by step since then.
+    pub(super) back: Option<Instant>,
+    /// What it said of its load, and what it is relieved of for that.
+    pub(super) relief: Option<(Report, Shedding)>,
+    /// What it costs, in [`PRICE_UNIT`](super::spill::PRICE_UNIT)s.
+    pub(super) price: u32,
+}
+
 /// Times are as precise as guards count them.
 #[derive(Serialize, Deserialize)]
 struct File {
     /// In milliseconds since 1970.
     written: u64,
-    verdicts: HashMap<String, Remembered>,
+    verdicts: HashMap<String, RememberedVerdict>,
     sites: Vec<Site>,
 }
 
-/// What guards remember of a site.
-#[derive(Serialize, Deserialize)]
+/// A [`RememberedSite`]. When something was is told in milliseconds before all of this was written.
+#[derive(Debug, Serialize, Deserialize)]
 struct Site {
     service: String,
     site: String,
     is_in: bool,
-    /// How many milliseconds before all of this was written.
     left: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    back: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    relief: Option<Relief>,
+    #[serde(default)]
+    price: u32,
 }
 
-impl Remembered {
+#[derive(Debug, Serialize, Deserialize)]
+struct Relief {
+    address: IpAddr,
+    load: f64,
+    shed_above: f64,
+    resume_below: f64,
+    /// In milliseconds.
+    lasts: u64,
+    part: f64,
+    stepped: Option<u64>,
+}
+
+impl Site {
+    fn of(site: SiteOfService, known: RememberedSite, written: Instant) -> Site {
+        let before = |when: Instant| in_milliseconds(written.duration_since(when));
+        let RememberedSite { guard, back, relief, price } = known;
+        // What is no number makes a file that cannot be read.
+        let relief = relief.filter(|(report, _)| report.load.is_finite());
+        let relief = relief.map(|(report, shedding)| Relief {
+            address: report.address,
+            load: report.load,
+            shed_above: report.shed_above,
+            resume_below: report.resume_below,
+            lasts: in_milliseconds(report.lasts),
+            part: shedding.part,
+            stepped: shedding.stepped.map(before),
+        });
+        Site {
+            service: site.service,
+            site: site.site,
+            is_in: guard.is_in(),
+            left: guard.left().map(before),
+            back: back.map(before),
+            relief,
+            price,
+        }
+    }
+
+    /// What it is told to be when somebody asks.
+    fn known(self, written: Instant, now: Instant) -> RememberedSite {
+        let ago = |time| written.checked_sub(Duration::from_millis(time)).unwrap_or(written);
+        let of_relief = |relief: Relief| {
+            let report = Report {
+                address: relief.address,
+                load: relief.load,
+                shed_above: relief.shed_above,
+                resume_below: relief.resume_below,
+                // Nobody could listen meanwhile: it counts until there was time to hear it again.
+                told: now,
+                lasts: Duration::from_millis(relief.lasts),
+            };
+            (report, Shedding { part: relief.part, stepped: relief.stepped.map(ago) })
+        };
+        RememberedSite {
+            guard: guard::Remembered::new(self.is_in, self.left.map(ago)),
+            back: self.back.map(ago),
+            relief: self.relief.map(of_relief),
+            price: self.price,
+        }
+    }
+}
+
+impl RememberedVerdict {
     /// None for what there is no verdict on.
     #[must_use]
-    pub(super) fn of(verdict: Verdict, since: SystemTime, is_failing: bool) -> Option<Remembered> {
+    pub(super) fn of(verdict: Verdict, since: SystemTime, is_failing: bool) -> Option<RememberedVerdict> {
         let is_up = match verdict {
             Verdict::Up => true,
             Verdict::Down => false,
             _ => return None,
         };
         let since = since.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        Some(Remembered { is_up, since, is_failing })
+        Some(RememberedVerdict { is_up, since, is_failing })
     }
 
     /// The verdict.
@@ -128,13 +207,14 @@ impl Memory {
     }
 
     /// What the last run knew of a subject, by its key.
-    pub(super) fn take(&mut self, key: &str, now: Instant) -> Option<Remembered> {
+    pub(super) fn take(&mut self, key: &str, now: Instant) -> Option<RememberedVerdict> {
         self.trusted(now)?.verdicts.remove(key)
     }
 
-    /// What guards knew of a site in the last run.
-    pub(super) fn of_site(&mut self, site: &SiteOfService, now: Instant) -> Option<guard::Remembered> {
-        self.trusted(now)?.sites.get(site).copied()
+    /// What the last run knew of a site.
+    pub(super) fn take_site(&mut self, site: &SiteOfService, now: Instant) -> Option<RememberedSite> {
+        let earlier = self.trusted(now)?;
+        Some(earlier.sites.remove(site)?.known(earlier.written, now))
     }
 
     /// Checks and sites may come much later than the start.
@@ -148,29 +228,23 @@ impl Memory {
     pub(super) fn is_due(&self, now: SystemTime) -> bool {
         let age = |written: SystemTime| now.duration_since(written).unwrap_or(FRESH);
         let is_stale = || self.written.is_none_or(|written| age(written) >= FRESH);
-        self.path.is_some() && !self.is_lent && (self.is_outdated || is_stale())
+        self.path.is_some() && (self.is_outdated || is_stale())
     }
 
     /// Where and what to write; none without a folder.
     pub(super) fn begin_to_write(
         &mut self,
-        verdicts: HashMap<String, Remembered>,
-        sites: Vec<(SiteOfService, guard::Remembered)>,
+        verdicts: HashMap<String, RememberedVerdict>,
+        sites: Vec<(SiteOfService, RememberedSite)>,
         wall: SystemTime,
         now: Instant,
     ) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
-        let path = self.path.clone().filter(|_| !self.is_lent)?;
+        let path = self.path.clone()?;
         (self.written, self.is_outdated) = (Some(wall), false);
         self.begun += 1;
         let (number, done) = (self.begun, Arc::clone(&self.done));
         let written = wall.duration_since(UNIX_EPOCH).map_or(0, in_milliseconds);
-        let as_written = |(site, guard): (SiteOfService, guard::Remembered)| Site {
-            service: site.service,
-            site: site.site,
-            is_in: guard.is_in(),
-            left: guard.left().map(|left| in_milliseconds(now.duration_since(left))),
-        };
-        let sites = sites.into_iter().map(as_written).collect();
+        let sites = sites.into_iter().map(|(site, known)| Site::of(site, known, now)).collect();
         Some(move || {
             let octets =
                 serde_json::to_vec(&File { written, verdicts, sites }).map_err(|error| error.to_string())?;
@@ -205,12 +279,9 @@ impl Earlier {
         // Written in the future: by a clock that was wrong, then or now.
         let age = wall.duration_since(written).ok().filter(|age| *age <= TRUSTED)?;
         let written = now.checked_sub(age)?;
-        let as_known = |site: Site| {
-            let ago = |time| written.checked_sub(Duration::from_millis(time)).unwrap_or(written);
-            let guard = guard::Remembered::new(site.is_in, site.left.map(ago));
-            (SiteOfService { service: site.service, site: site.site }, guard)
-        };
-        let sites = file.sites.into_iter().map(as_known).collect();
+        let by_name =
+            |site: Site| (SiteOfService { service: site.service.clone(), site: site.site.clone() }, site);
+        let sites = file.sites.into_iter().map(by_name).collect();
         Some(Earlier { written, verdicts: file.verdicts, sites })
     }
 }
@@ -249,9 +320,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let now = Instant::now();
         let mut memory = Memory::open(Some(folder.path()), wall(0), now);
-        let down = Remembered::of(Verdict::Down, wall(-50), false).unwrap();
+        let down = RememberedVerdict::of(Verdict::Down, wall(-50), false).unwrap();
         let left = guard::Remembered::new(false, now.checked_sub(Duration::from_millis(100_250)));
         let verdicts = HashMap::from([("a".to_owned(), down)]);
+        let left = RememberedSite { guard: left, ..RememberedSite::default() };
         memory.begin_to_write(verdicts, vec![(site(), left)], wall(0), now).unwrap()().unwrap();
         folder
     }
@@ -264,7 +336,7 @@ mod tests {
     fn is_known(opened: i64, asked: u64) -> bool {
         let (folder, now) = (folder(), Instant::now());
         let mut memory = Memory::open(Some(folder.path()), wall(opened), now);
-        let is_site_known = memory.of_site(&site(), now + seconds(asked)).is_some();
+        let is_site_known = memory.take_site(&site(), now + seconds(asked)).is_some();
         let known = memory.take("a", now + seconds(asked));
         assert_eq!(known.is_some(), is_site_known);
         known.is_some_and(|known| known.verdict() == Verdict::Down)
@@ -289,16 +361,18 @@ mod tests {
     fn a_site_left_when_it_did_not_when_the_server_started() {
         let (folder, now) = (folder(), Instant::now());
         let mut memory = Memory::open(Some(folder.path()), wall(20), now);
-        let left = memory.of_site(&site(), now).and_then(|known| known.left()).expect("it left");
+        let left = memory.take_site(&site(), now).and_then(|known| known.guard.left()).expect("it left");
         assert_eq!(now.duration_since(left).as_millis(), 120_250);
     }
 
     #[test]
-    fn a_verdict_is_taken_once() {
+    fn what_was_known_is_taken_once() {
         let (folder, now) = (folder(), Instant::now());
         let mut memory = Memory::open(Some(folder.path()), wall(1), now);
         assert!(memory.take("a", now).is_some());
         assert!(memory.take("a", now).is_none());
+        assert!(memory.take_site(&site(), now).is_some());
+        assert!(memory.take_site(&site(), now).is_none());
     }
 
     #[test]
@@ -322,7 +396,7 @@ mod tests {
         let now = Instant::now();
         let mut memory = Memory::open(Some(folder.path()), wall(0), now);
         let mut begin = |name: &str| {
-            let up = Remembered::of(Verdict::Up, wall(0), false).unwrap();
+            let up = RememberedVerdict::of(Verdict::Up, wall(0), false).unwrap();
             memory.begin_to_write(HashMap::from([(name.to_owned(), up)]), Vec::new(), wall(0), now).unwrap()
         };
         let (older, newer) = (begin("older"), begin("newer"));

@@ -25,7 +25,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::site::Check;
 
@@ -53,9 +53,9 @@ use board::{Board, Layout, Verdict};
 use events::{Event, Kind};
 use judge::Judge;
 use known::{Checked, Known, Subject, subjects_of};
-use memory::Remembered;
+use memory::RememberedVerdict;
 use moment::Moment;
-use overrides::{Order, Override, Overrides, Refusal};
+use overrides::{Order, Override, Refusal};
 use probe::Probe;
 use publish::Published;
 use tries::Tries;
@@ -108,12 +108,16 @@ impl Health {
         Health::of(runtime, Known::recall(folder, Moment::read()))
     }
 
-    /// The same, beside another process that still is the server: what that one wrote is read, and nothing is written until
-    /// [`take_state_over`](Health::take_state_over).
+    /// The same, beside another process that still is the server, and goes on to write: that is read, once more when there is a board, and
+    /// nothing is written until [`take_state_over`](Health::take_state_over).
     #[must_use]
     pub fn beside(runtime: Handle, folder: &Path) -> Health {
-        let mut known = Known::recall(Some(folder), Moment::read());
-        known.keep_nothing();
+        Health::beside_at(runtime, folder, Moment::read())
+    }
+
+    fn beside_at(runtime: Handle, folder: &Path, at: Moment) -> Health {
+        let mut known = Known::recall(Some(folder), at);
+        known.set_anothers(true);
         Health::of(runtime, known)
     }
 
@@ -149,6 +153,9 @@ impl Health {
         let mut known = lock(&self.known);
         // Not before: what others have published meanwhile would be of later.
         let at = moment();
+        if known.is_anothers {
+            known.recall_again(at);
+        }
         let mut slots: HashMap<Arc<Subject>, Vec<u32>> = HashMap::new();
         for (slot, target) in board.layout().targets.iter().enumerate() {
             for subject in subjects_of(target) {
@@ -158,7 +165,7 @@ impl Health {
         }
         known.boards.retain(Published::is_held);
         let mut published = Published::new(&board, slots, known.boards.last());
-        published.resume(|site| known.memory.of_site(site, at.now));
+        published.resume(|site| known.memory.take_site(site, at.now));
         for (slot, target) in board.layout().targets.iter().enumerate() {
             published.note(slot as u32, known.verdict_on(target), known.is_doubted(target));
         }
@@ -181,31 +188,34 @@ impl Health {
         lock(&self.known).follow(order, Moment::read())
     }
 
-    /// Writes down what is known, for a process that is to take over, and keeps from writing over it until told otherwise.
-    pub fn lend_state(&self) {
-        let mut known = lock(&self.known);
-        if let Some(write) = known.remember(Moment::read()) {
-            let result = write();
-            known.memory.wrote(result);
-        }
-        known.memory.is_lent = true;
-    }
-
-    /// Nobody took over.
-    pub fn take_state_back(&self) {
-        lock(&self.known).memory.is_lent = false;
-    }
-
-    /// Somebody did: nothing is ever written any more.
+    /// Somebody else is the server from now on: what is known is written down, and nothing is ever after.
     pub fn give_state_away(&self) {
-        lock(&self.known).keep_nothing();
+        self.give_state_away_at(Moment::read());
+    }
+
+    fn give_state_away_at(&self, at: Moment) {
+        let write = {
+            let mut known = lock(&self.known);
+            let write = known.remember(at);
+            known.set_anothers(true);
+            write
+        };
+        // After this one nothing is under way any more that could come after what the other one writes.
+        if let Some(Err(error)) = write.map(|write| write()) {
+            warn!("{error}; the new server's next start will not know the verdicts");
+        }
     }
 
     /// From now on it is this one's. What operators said is read anew: it was another process that they said it to.
-    pub fn take_state_over(&self, folder: &Path) {
-        let (mut known, at) = (lock(&self.known), Moment::read());
-        known.overrides = Overrides::open(Some(folder));
-        known.memory.is_lent = false;
+    pub fn take_state_over(&self) {
+        self.take_state_over_at(Moment::read());
+    }
+
+    fn take_state_over_at(&self, at: Moment) {
+        let mut known = lock(&self.known);
+        known.set_anothers(false);
+        known.overrides.read_again();
+        known.memory.is_outdated = true;
         known.expire(at);
         known.is_moving |= known.overrides.is_moving(at.milliseconds());
         known.publish(at, |published, around| published.publish(None, around));
@@ -346,7 +356,7 @@ impl Health {
         subject
     }
 
-    fn start(&self, subject: &Arc<Subject>, remembered: Option<Remembered>, at: Moment) -> Checked {
+    fn start(&self, subject: &Arc<Subject>, remembered: Option<RememberedVerdict>, at: Moment) -> Checked {
         let mut judge = Judge::new(subject.check.fall, subject.check.rise);
         if let Some(remembered) = remembered {
             judge.resume(remembered.verdict());
@@ -363,13 +373,13 @@ impl Health {
             // A canary that failed when the last run ended fails until it is tried again: this server is still cut off.
             failing: remembered.filter(|remembered| remembered.is_failing()).map(|_| at.now),
             ending: None,
-            fell: None,
+            fall: None,
             certificate: None,
             told: None,
             last: remembered.map_or("not tried yet", |_| "not tried yet since the last start").to_owned(),
             took: None,
             last_error: None,
-            since: remembered.map_or(at.wall, Remembered::since),
+            since: remembered.map_or(at.wall, RememberedVerdict::since),
         }
     }
 }
@@ -396,7 +406,8 @@ async fn tick(known: Weak<Mutex<Known>>) {
         ticks.tick().await;
         let Some(known) = known.upgrade() else { return };
         let write = lock(&known).tick(Moment::read());
-        // Neither under the lock nor here: a disk may take its time, and checks must not.
+        // Neither under the lock nor here: a disk may take its time, and checks must not. (What an operator says is written under the
+        // lock before it is done: that is rare, and must not be lost.)
         if let Some(write) = write {
             let result = spawn_blocking(write).await.unwrap_or_else(|error| Err(error.to_string()));
             lock(&known).memory.wrote(result);

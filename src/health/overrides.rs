@@ -132,6 +132,8 @@ pub enum Refusal {
 #[derive(Debug, Default)]
 pub struct Overrides {
     path: Option<PathBuf>,
+    /// Another process is the one that writes there.
+    is_anothers: bool,
     list: Vec<Override>,
     /// By the clock on the wall, when it was looked at last.
     looked: Milliseconds,
@@ -147,34 +149,40 @@ impl Overrides {
     #[must_use]
     pub fn open(folder: Option<&Path>) -> Overrides {
         let path = folder.map(|folder| folder.join(FILE));
-        let mut list = Vec::new();
-        if let Some(path) = &path {
-            match fs::read(path) {
-                Ok(octets) => match serde_json::from_slice::<File>(&octets) {
-                    Ok(file) => list = file.overrides,
-                    Err(error) => {
-                        // What an operator said is not thrown away with the next thing that one says.
-                        let aside = path.with_extension("json.broken");
-                        let _ = fs::rename(path, &aside);
-                        warn!(
-                            "{}: {error}; drains and forces that stood in it are void; it is kept as {}",
-                            path.display(),
-                            aside.display()
-                        );
-                    }
-                },
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    warn!("{}: {error}; drains and forces that stand in it are void", path.display());
-                }
-            }
-        }
-        Overrides { path, list, looked: 0 }
+        let mut overrides = Overrides { path, ..Overrides::default() };
+        overrides.read_again();
+        overrides
     }
 
-    /// Writes nothing down any more: another process does.
-    pub fn keep_nothing(&mut self) {
-        self.path = None;
+    /// Reads what stands by now. Where that cannot be read, what is known of it stands.
+    pub fn read_again(&mut self) {
+        let Some(path) = &self.path else { return };
+        let read = match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(File::default()),
+            Err(error) => Err(error.to_string()),
+            Ok(octets) => serde_json::from_slice(&octets).map_err(|error| error.to_string()),
+        };
+        match read {
+            Ok(File { overrides }) => self.list = overrides,
+            Err(error) if self.is_anothers => warn!("{}: {error}", path.display()),
+            Err(error) => {
+                // What an operator said is not thrown away with the next thing that one says.
+                let aside = path.with_extension("json.broken");
+                let kept = match fs::rename(path, &aside) {
+                    Ok(()) => format!("is kept as {}", aside.display()),
+                    Err(error) => format!("cannot be kept as {} ({error})", aside.display()),
+                };
+                warn!(
+                    "{}: {error}; drains and forces that stand only there are void; it {kept}",
+                    path.display()
+                );
+            }
+        }
+    }
+
+    /// From now on another process writes down what operators say, or this one does again.
+    pub fn set_anothers(&mut self, is_anothers: bool) {
+        self.is_anothers = is_anothers;
     }
 
     /// All that stands, in the order in which it was said.
@@ -337,7 +345,7 @@ impl Overrides {
     }
 
     fn save(&self) {
-        let Some(path) = &self.path else { return };
+        let Some(path) = self.path.as_ref().filter(|_| !self.is_anothers) else { return };
         let file = File { overrides: self.list.clone() };
         let written = serde_json::to_vec_pretty(&file)
             .map_err(io::Error::other)

@@ -4,13 +4,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
 use super::board::{Board, Layout, ServiceSlots, Share, SiteOfService, Target, Verdict};
 use super::guard::{Hold, Remembered};
 use super::known::Subject;
+use super::memory::RememberedSite;
 use super::overrides::{Deed, Milliseconds, Override};
 use super::service::{Around, OfService, OfSite};
 use super::shed::Report;
@@ -80,25 +81,27 @@ impl Published {
         Published { board: Arc::downgrade(board), slots, verdicts, wavering: BTreeSet::new(), services }
     }
 
-    /// What guards knew in the last run of sites that they know nothing of yet.
-    pub(super) fn resume(&mut self, mut known: impl FnMut(&SiteOfService) -> Option<Remembered>) {
+    /// What was known in the last run of sites of which nothing is known yet.
+    pub(super) fn resume(&mut self, mut known: impl FnMut(&SiteOfService) -> Option<RememberedSite>) {
         let Some(board) = self.board.upgrade() else { return };
         for (service, state) in board.layout().services.iter().zip(&mut self.services) {
-            let sites = board.layout().sites(service).iter().zip(&mut state.sites);
-            for (site, state) in sites.filter(|(_, state)| state.guard == Remembered::default()) {
-                state.guard = known(site).unwrap_or_default();
+            for (index, site) in board.layout().sites(service).iter().enumerate() {
+                if state.sites[index].guard == Remembered::default()
+                    && let Some(known) = known(site)
+                {
+                    state.resume(index, known);
+                }
             }
         }
     }
 
-    /// What guards know of each site, for the next run.
-    pub(super) fn guarded(&self) -> Vec<(SiteOfService, Remembered)> {
+    /// What is to be known of each site in the next run.
+    pub(super) fn sites_to_remember(&self) -> Vec<(SiteOfService, RememberedSite)> {
         let Some(board) = self.board.upgrade() else { return Vec::new() };
         let services = board.layout().services.iter().zip(&self.services);
         let sites =
-            services.flat_map(|(service, state)| board.layout().sites(service).iter().zip(&state.sites));
-        let guarded = sites.filter(|(_, state)| state.guard.is_in() || state.guard.left().is_some());
-        guarded.map(|(site, state)| (site.clone(), state.guard)).collect()
+            services.flat_map(|(service, state)| board.layout().sites(service).iter().zip(state.remember()));
+        sites.filter_map(|(site, known)| Some((site.clone(), known?))).collect()
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -131,13 +134,13 @@ impl Published {
         }
     }
 
-    /// What an address says that its site has to do, and until when that counts.
+    /// What an address says that its site has to do, and for how long that counts.
     pub(super) fn note_load(
         &mut self,
         slot: u32,
         load: f64,
         check: &LoadCheck,
-        until: Instant,
+        lasts: Duration,
         now: Instant,
     ) {
         let Some(board) = self.board.upgrade() else { return };
@@ -152,11 +155,12 @@ impl Published {
             return;
         };
         let report = Report {
-            slot,
+            address: board.layout().targets[slot as usize].address,
             load: load / market.capacity(site),
             shed_above: f64::from(check.shed_above) / 100.0,
             resume_below: f64::from(check.resume_below) / 100.0,
-            until,
+            told: now,
+            lasts,
         };
         if state.report.is_none_or(|earlier| earlier.is_outdone_by(&report, now)) {
             state.report = Some(report);
@@ -170,7 +174,7 @@ impl Published {
         let services = layout.services.iter().zip(&self.services);
         let sites = services.flat_map(|(service, state)| layout.sites(service).iter().zip(&state.sites));
         let loaded = |(site, state): (&SiteOfService, &OfSite)| {
-            let report = state.report.filter(|report| report.until > now)?;
+            let report = state.report.filter(|report| report.is_fresh(now))?;
             let (service, site) = (site.service.clone(), site.site.clone());
             Some(Loaded { service, site, load: report.load, shed: 1.0 - state.shedding.relief() })
         };

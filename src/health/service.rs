@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::board::{Board, ServiceSlots, Share, SiteOfService, Verdict};
 use super::events::{Events, Kind};
 use super::guard::{self, Hold, Remembered, Seen};
+use super::memory::RememberedSite;
 use super::overrides::{Forced, Milliseconds, Overrides};
 use super::shed::{Report, Shedding};
 use super::spill::{self, Part, Prices};
@@ -62,6 +63,8 @@ pub(super) struct Around<'a> {
     pub(super) is_moving: bool,
     /// Whether what guards do is told: of two boards that are read at a time, one does.
     pub(super) tells: bool,
+    /// Something has changed that the next run of the server has to know.
+    pub(super) is_news: bool,
     /// On the wall, for overrides; and one that nobody sets, for the rest.
     pub(super) wall: Milliseconds,
     pub(super) now: Instant,
@@ -88,6 +91,25 @@ impl OfService {
             calm: calm.filter(|_| sites_before == sites),
             is_moving,
         }
+    }
+
+    /// What is to be known of each of its sites in the next run of the server, if anything is.
+    pub(super) fn remember(&self) -> impl Iterator<Item = Option<RememberedSite>> {
+        self.sites.iter().zip(&self.prices.of_sites).map(|(site, price)| {
+            let report = site.report.filter(|_| site.shedding.is_any());
+            let relief = report.map(|report| (report, site.shedding));
+            let known = RememberedSite { guard: site.guard, back: site.back, relief, price: *price };
+            (known != RememberedSite::default()).then_some(known)
+        })
+    }
+
+    /// A site goes on as it was in the last run.
+    pub(super) fn resume(&mut self, index: usize, known: RememberedSite) {
+        let RememberedSite { guard, back, relief, price } = known;
+        let (report, shedding) = relief.unzip();
+        self.sites[index] =
+            OfSite { guard, back, report, shedding: shedding.unwrap_or_default(), ..OfSite::default() };
+        self.prices.of_sites[index] = price;
     }
 
     /// Decides, and puts it on a board.
@@ -127,6 +149,7 @@ impl OfService {
         let mut remembered: Vec<Remembered> = self.sites.iter().map(|site| site.guard).collect();
         let holds = guard::judge(&service.guards, &mut remembered, &seen, around.isolated, around.now);
         for (state, guard) in self.sites.iter_mut().zip(remembered) {
+            around.is_news |= state.guard != guard;
             state.guard = guard;
         }
         self.tell_of_holds(service, sites, &holds, around);
@@ -157,8 +180,9 @@ impl OfService {
         // A step shows when whoever was told before it asks again.
         let pace = Duration::from_secs(u64::from(*service.ttl.start())).max(Duration::from_secs(1));
         for (site, state) in sites.iter().zip(&mut self.sites) {
-            let had_any = state.shedding.is_any();
+            let (before, had_any) = (state.shedding, state.shedding.is_any());
             state.shedding.judge(state.report, pace, around.now);
+            around.is_news |= state.shedding != before;
             self.is_moving |= state.shedding.is_any();
             if state.shedding.is_any() == had_any || !around.tells {
                 continue;
@@ -189,6 +213,7 @@ impl OfService {
         if around.tells {
             self.tell_of_prices(service, board.layout().sites(service), &prices, around.events);
         }
+        around.is_news |= self.prices != prices;
         (self.parts, self.prices) = (parts, prices);
     }
 
@@ -384,6 +409,7 @@ mod tests {
             events,
             is_moving: false,
             tells: true,
+            is_news: false,
             wall: 0,
             now,
         }

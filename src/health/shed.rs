@@ -1,6 +1,7 @@
 //! How a site that says that it has too much is relieved: step by step while it says so, slowly back when it has less; never
 //! of more than half of its clients, so that a number that is wrong takes no site away.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,21 +16,26 @@ const MOST: f64 = 0.5;
 /// What a site said last of its load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Report {
-    /// Which address of its said so, by slot.
-    pub(super) slot: u32,
+    /// Which address of its said so.
+    pub(super) address: IpAddr,
     /// In parts of its capacity.
     pub(super) load: f64,
     /// The parts that are too much, and little enough.
     pub(super) shed_above: f64,
     pub(super) resume_below: f64,
-    /// When it tells nothing any more.
-    pub(super) until: Instant,
+    /// When it did, and for how long that tells something.
+    pub(super) told: Instant,
+    pub(super) lasts: Duration,
 }
 
 impl Report {
     /// Of several addresses of a site the one with most counts, while it is fresh.
     pub(super) fn is_outdone_by(&self, other: &Report, now: Instant) -> bool {
-        self.until <= now || self.slot == other.slot || self.load <= other.load
+        !self.is_fresh(now) || self.address == other.address || self.load <= other.load
+    }
+
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+        now.duration_since(self.told) < self.lasts
     }
 }
 
@@ -37,15 +43,15 @@ impl Report {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Shedding {
     /// The part of the clients that it would have.
-    part: f64,
-    stepped: Option<Instant>,
+    pub(super) part: f64,
+    pub(super) stepped: Option<Instant>,
 }
 
 impl Shedding {
     /// A step, if one is due: only when the last has had its effect, which takes a `pace`, the next is known to be needed.
     /// Without a fresh report nothing is shed.
     pub(super) fn judge(&mut self, report: Option<Report>, pace: Duration, now: Instant) {
-        let Some(report) = report.filter(|report| report.until > now) else {
+        let Some(report) = report.filter(|report| report.is_fresh(now)) else {
             *self = Shedding::default();
             return;
         };
@@ -79,8 +85,8 @@ mod tests {
 
     const PACE: Duration = Duration::from_secs(35);
 
-    fn report(load: f64, until: Instant) -> Report {
-        Report { slot: 0, load, shed_above: 0.9, resume_below: 0.8, until }
+    fn report(load: f64, told: Instant) -> Report {
+        Report { address: [192, 0, 2, 1].into(), load, shed_above: 0.9, resume_below: 0.8, told, lasts: PACE }
     }
 
     #[test]
@@ -88,7 +94,7 @@ mod tests {
         let (mut shedding, mut now) = (Shedding::default(), Instant::now());
         let mut after = |shedding: &mut Shedding, seconds: u64, load: f64| {
             now += Duration::from_secs(seconds);
-            shedding.judge(Some(report(load, now + PACE)), PACE, now);
+            shedding.judge(Some(report(load, now)), PACE, now);
             (shedding.relief() * 1000.0).round() / 1000.0
         };
         assert_eq!(after(&mut shedding, 0, 0.9), 1.0);
@@ -108,9 +114,9 @@ mod tests {
     #[test]
     fn what_is_stale_sheds_nothing() {
         let (mut shedding, now) = (Shedding::default(), Instant::now());
-        shedding.judge(Some(report(2.0, now + PACE)), PACE, now);
+        shedding.judge(Some(report(2.0, now)), PACE, now);
         assert!(shedding.is_any());
-        shedding.judge(Some(report(2.0, now + PACE)), PACE, now + PACE);
+        shedding.judge(Some(report(2.0, now)), PACE, now + PACE);
         assert!(!shedding.is_any());
     }
 
@@ -121,7 +127,7 @@ mod tests {
             let (mut shedding, mut now) = (Shedding::default(), Instant::now());
             for (load, seconds) in loads {
                 now += Duration::from_secs(seconds);
-                shedding.judge(Some(report(load, now + PACE)), PACE, now);
+                shedding.judge(Some(report(load, now)), PACE, now);
                 prop_assert!((0.5..=1.0).contains(&shedding.relief()));
             }
         }

@@ -459,8 +459,6 @@ async fn who_starts_beside_a_running_server_writes_over_nothing_that_is_said_to_
         anyway: true,
     };
     running.follow(&order(Wish::Drain, Some(100))).expect("it is drained");
-    running.lend_state();
-
     let starting = Health::beside(Handle::current(), folder.path());
     let own_board = starting.adopt(board.layout().clone());
     assert_eq!(own_board.share(0), Share::DRAINED);
@@ -468,7 +466,7 @@ async fn who_starts_beside_a_running_server_writes_over_nothing_that_is_said_to_
     // By then it is over for the one that starts, too.
     until(|| own_board.share(0) == Share::FULL).await;
     running.give_state_away();
-    starting.take_state_over(folder.path());
+    starting.take_state_over();
     assert_eq!(own_board.verdict(0), Verdict::ForcedUp);
     drop(starting);
     let next = Health::new(Handle::current(), Some(folder.path()));

@@ -118,6 +118,32 @@ async fn a_site_that_says_it_has_too_much_is_relieved_until_it_has_not() {
     until(|| !board.is_priced(0)).await;
 }
 
+/// As for an upgrade, or because it was killed.
+#[tokio::test]
+async fn a_site_stays_relieved_where_the_server_is_started_again() {
+    let busy = Server::start(answer("", "950")).await;
+    let at = busy.at;
+    let other = Server::start_at((crate::server::own_address(), at.port()).into(), answer("", "100")).await;
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path(), [at.ip(), other.at.ip()], at.port());
+    let no_databases: [std::path::PathBuf; 0] = [];
+    let reload = Reloader::new(folder.path(), &no_databases, None).reload(false);
+    let (_snapshot, layout) = reload.snapshot.unwrap_or_else(|| panic!("{}", reload.findings));
+    let start = || {
+        let health = Health::new(Handle::current(), Some(folder.path()));
+        let board = health.adopt(layout.clone());
+        (health, board)
+    };
+    let (health, board) = start();
+    assert!(!board.is_priced(0));
+    until(|| board.price(0) > 12_000).await;
+    drop(health);
+    let before = board.price(0);
+    let (_health, board) = start();
+    assert!(board.is_priced(0));
+    assert_eq!(board.price(0), before);
+}
+
 #[tokio::test]
 async fn a_site_that_tells_nothing_any_more_is_relieved_of_nothing() {
     let busy = Server::start(answer("", "2000")).await;

@@ -281,7 +281,7 @@ fn overrides_that_cannot_be_read_are_told_and_kept() {
     std::fs::create_dir_all(home.path("run")).expect("a folder");
     home.write("run/overrides.json", "{ not JSON");
     let server = Server::start(home);
-    server.process.wait_for_line("drains and forces that stood in it are void");
+    server.process.wait_for_line("drains and forces that stand only there are void; it is kept as");
     server.tell(&["drain", "syd"]).expect(0);
     assert_eq!(server.home.read("run/overrides.json.broken"), "{ not JSON");
     server.stop();

@@ -23,10 +23,10 @@ use super::guard::Hold;
 use super::lock;
 use super::overrides::{Forced, Wish};
 use crate::site::BlastRadius;
-use play::{Departures, Happened, Play, play};
+use play::{Departures, Happened, Play, Shown, play};
 use schedule::{
     Cut, Schedule, Step, Word, clock, failure, schedules, schedules_of, schedules_of_operators,
-    schedules_of_outages, word,
+    schedules_of_outages, schedules_with_restarts, word,
 };
 use world::{MOST_SITES, client_of, elsewhere, home_of, network, somewhere};
 
@@ -391,6 +391,26 @@ fn meaning_16_another_snapshot_of_the_same_files_changes_nothing_that_is_given_o
     });
 }
 
+/// Nor is it anything that a server forgets which is stopped and started. Where it is cut off, what was never reached is not known to the
+/// next one.
+#[test]
+fn a_server_that_is_back_at_once_gives_out_what_it_did() {
+    along(schedules_with_restarts(), || {
+        |play, happened| {
+            let Play { before, shown, .. } = play;
+            let served =
+                |shown: &Shown| shown.verdicts.iter().map(|verdict| verdict.is_served()).collect::<Vec<_>>();
+            let is_same = served(before) == served(shown)
+                && (&before.shares, &before.prices) == (&shown.shares, &shown.prices);
+            let is_due = matches!(happened, Happened::Restart)
+                && (play.canaries().next().is_none()
+                    || play.canaries().any(|canary| !canary.has_last_failed));
+            prop_assert!(!is_due || is_same, "{before:?}, then {shown:?}");
+            Ok(())
+        }
+    });
+}
+
 /// Each verdict that changes, each hold that begins or ends, and what becomes of each word is one event, which names it; each
 /// attempt is counted.
 #[test]
@@ -505,7 +525,8 @@ fn drains_of_the_first_site() -> impl Strategy<Value = Schedule> {
     let of_others = failure().prop_filter_map("the first site is well", |step| match step {
         Step::Site(site, fate) => Some(Step::Site(1 + site % 3, fate)),
         Step::Cut(Cut::Sites(sites), is_cut) => Some(Step::Cut(Cut::Sites(sites & !1), is_cut)),
-        Step::Cut(Cut::Canaries(_), _) | Step::SetClock(_) | Step::Reload | Step::Restart(..) => Some(step),
+        Step::Cut(Cut::Canaries(_), _) | Step::SetClock(_) | Step::Reload => Some(step),
+        Step::Restart(..) | Step::Replace(_) => Some(step),
         _ => None,
     });
     let wish = select(vec![Wish::Drain, Wish::Drain, Wish::Undrain]);

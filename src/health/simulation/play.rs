@@ -59,6 +59,8 @@ pub(super) struct Play {
     state: TempDir,
     /// What it would have written by now.
     unwritten: Option<Write>,
+    /// Another that is about to take this one's place.
+    successor: Option<Health>,
 }
 
 type Write = Box<dyn FnOnce() -> Result<(), String>>;
@@ -71,8 +73,9 @@ pub(super) struct Asked {
     fate: Fate,
     /// Attempts that have begun.
     begun: u64,
-    /// Results in this run of the server, in the order of `tries::RESULTS`.
+    /// Results in this run of the server, in the order of `tries::RESULTS`; and in the next, which has begun already.
     pub(super) results: [u64; 3],
+    beside: [u64; 3],
     /// Successes in a row; and failures in a row, none of them while nobody could say whose fault that was.
     pub(super) good: u32,
     pub(super) bad: u32,
@@ -89,7 +92,7 @@ pub(super) struct Shown {
     /// By site.
     pub(super) holds: Vec<Option<Hold>>,
     pub(super) ttl: u32,
-    prices: Vec<u32>,
+    pub(super) prices: Vec<u32>,
 }
 
 /// What the health side was told.
@@ -109,6 +112,7 @@ enum Due {
     Attempt(usize),
     End(usize, Attempt),
     Tick,
+    TakeOver,
 }
 
 #[derive(Default)]
@@ -177,6 +181,7 @@ impl Play {
             runtime,
             state,
             unwritten: None,
+            successor: None,
         };
         play.begin_to_ask();
         play
@@ -194,13 +199,48 @@ impl Play {
             let at = self.moment();
             self.unwritten = lock(&self.health.known).remember(at).map(|write| Box::new(write) as Write);
         }
+        self.write();
+        // By the clocks of this schedule, which the health side does not have at its end.
+        lock(&self.health.known).set_anothers(true);
+        self.successor = None;
+        self.now += away;
+        self.asked.iter_mut().for_each(|asked| asked.beside = [0; 3]);
+        let (health, board) = begin(self.world, &self.runtime, &self.state, self.moment());
+        self.go_on_with(health, board);
+    }
+
+    /// Another one begins to read; canaries it asks by itself from now on.
+    fn begin_to_replace(&mut self, after: u64) {
+        if self.successor.is_some() {
+            return;
+        }
+        self.write();
+        let at = self.moment();
+        let successor = Health::beside_at(self.runtime.handle().clone(), self.state.path(), at);
+        successor.watch_canaries_at(self.world.canaries.clone(), at);
+        self.successor = Some(successor);
+        self.plan(after * 1000, Due::TakeOver);
+    }
+
+    fn replace(&mut self) {
+        let Some(successor) = self.successor.take() else { return };
+        self.write();
+        let at = self.moment();
+        let board = successor.adopt_at(self.world.layout.clone(), || at);
+        self.health.give_state_away_at(at);
+        successor.take_state_over_at(at);
+        self.go_on_with(successor, board);
+    }
+
+    /// What the disk has had time for.
+    fn write(&mut self) {
         if let Some(write) = self.unwritten.take() {
             write().expect("a folder that can be written to");
         }
-        // By the clocks of this schedule, which the health side does not have at its end.
-        self.health.give_state_away();
-        self.now += away;
-        (self.health, self.board) = begin(self.world, &self.runtime, &self.state, self.moment());
+    }
+
+    fn go_on_with(&mut self, health: Health, board: Arc<Board>) {
+        (self.health, self.board) = (health, board);
         self.told = 0;
         self.due.clear();
         self.asked.iter_mut().for_each(Asked::forget);
@@ -300,6 +340,7 @@ impl Play {
                 self.restart(*end, *away);
                 return Happened::Restart;
             }
+            Step::Replace(after) => self.begin_to_replace(*after),
         }
         Happened::Change
     }
@@ -350,6 +391,10 @@ impl Play {
                     self.words.tick(self.wall());
                     return Some(Happened::Tick);
                 }
+                Due::TakeOver => {
+                    self.replace();
+                    return Some(Happened::Restart);
+                }
             }
         }
         self.now = until;
@@ -378,7 +423,11 @@ impl Play {
         let asked = &mut self.asked[index];
         let took = Duration::from_millis(1);
         lock(&self.health.known).register(&asked.subject, attempt, took, Remarks::default(), at);
-        asked.hear(attempt);
+        let result = asked.hear(attempt);
+        if let Some(successor) = self.successor.as_ref().filter(|_| asked.slot.is_none()) {
+            lock(&successor.known).register(&asked.subject, attempt, took, Remarks::default(), at);
+            asked.beside[result] += 1;
+        }
         if !self.is_trusted() {
             self.asked.iter_mut().for_each(|asked| asked.bad = 0);
         }
@@ -407,6 +456,7 @@ impl Asked {
             fate: Fate::Well,
             begun: 0,
             results: [0; 3],
+            beside: [0; 3],
             good: 0,
             bad: 0,
             has_last_failed: false,
@@ -414,7 +464,8 @@ impl Asked {
         }
     }
 
-    fn hear(&mut self, attempt: &Attempt) {
+    /// Gives the result.
+    fn hear(&mut self, attempt: &Attempt) -> usize {
         let (result, good, bad) = match attempt {
             Attempt::Success => (0, self.good + 1, 0),
             Attempt::Failure(_) => (1, 0, self.bad + 1),
@@ -422,6 +473,7 @@ impl Asked {
         };
         self.results[result] += 1;
         (self.good, self.bad, self.has_last_failed) = (good, bad, result != 0);
+        result
     }
 
     pub(super) fn has_ever_failed(&self) -> bool {
@@ -434,9 +486,10 @@ impl Asked {
 
     /// Another run of the server begins.
     fn forget(&mut self) {
-        for (earlier, result) in self.earlier.iter_mut().zip(std::mem::take(&mut self.results)) {
+        for (earlier, result) in self.earlier.iter_mut().zip(self.results) {
             *earlier += result;
         }
+        self.results = std::mem::take(&mut self.beside);
         (self.good, self.bad) = (0, 0);
     }
 }

@@ -34,6 +34,8 @@ pub(super) enum Step {
     Reload,
     /// This server ends and is back after so many milliseconds.
     Restart(End, u64),
+    /// Another one is started, which takes this one's place after so many seconds.
+    Replace(u64),
 }
 
 /// How this server ends.
@@ -123,7 +125,17 @@ pub(super) fn failure() -> impl Strategy<Value = Step> {
         1 => clock(),
         1 => Just(Step::Reload),
         1 => restart(),
+        1 => (0..60_u64).prop_map(Step::Replace),
     ]
+}
+
+/// Whenever it ends it is back in the same moment, having written down what it knows.
+pub(super) fn schedules_with_restarts() -> impl Strategy<Value = Schedule> {
+    let at_once = |step| match step {
+        Step::Restart(..) | Step::Replace(_) => Step::Restart(End::Stopped, 0),
+        step => step,
+    };
+    schedules_of(prop_oneof![4 => failure(), 1 => order(), 1 => restart()].prop_map(at_once))
 }
 
 fn restart() -> impl Strategy<Value = Step> {
