@@ -15,6 +15,7 @@ pub struct Counters {
     queries: [AtomicU64; TRANSPORTS],
     dropped: AtomicU64,
     truncated: AtomicU64,
+    would_amplify: AtomicU64,
     client_subnets: AtomicU64,
     steered: AtomicU64,
     trailing_octets: AtomicU64,
@@ -31,8 +32,8 @@ const TRANSPORTS: usize = Transport::ALL.len();
 /// Kinds of [`Deed`](super::limit::Deed).
 const DEEDS: usize = 3;
 
-/// RCODEs 0 to 15, and one place for all above.
-const RCODES: usize = 17;
+/// RCODEs 0 to 15, BADVERS, and one place for all above, which is BADCOOKIE's.
+const RCODES: usize = 18;
 
 /// A reading of one or of several workers' counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Totals {
     pub dropped: u64,
     /// Responses with TC.
     pub truncated: u64,
+    /// Those of them that were too long beside their query, for who has not proven the address.
+    pub would_amplify: u64,
     /// Responses that echo a client subnet.
     pub client_subnets: u64,
     /// Responses that a service chose.
@@ -55,7 +58,7 @@ pub struct Totals {
     pub cookies: u64,
     /// Those of them whose cookie proved the address.
     pub proven_cookies: u64,
-    /// Responses by RCODE; the last are all above 15.
+    /// Responses by RCODE; the last two are BADVERS and BADCOOKIE.
     pub rcodes: [u64; RCODES],
     /// Responses that were one too many: in the order of [`Deed`](super::limit::Deed), then of the levels.
     pub limited: [[u64; LEVELS]; DEEDS],
@@ -74,6 +77,9 @@ impl Counters {
         bump(&self.rcodes[usize::from(responded.rcode.0).min(RCODES - 1)]);
         if responded.is_truncated {
             bump(&self.truncated);
+            if responded.would_amplify {
+                bump(&self.would_amplify);
+            }
         }
         if responded.scope.is_some() {
             bump(&self.client_subnets);
@@ -111,6 +117,7 @@ impl Counters {
         }
         totals.dropped += read(&self.dropped);
         totals.truncated += read(&self.truncated);
+        totals.would_amplify += read(&self.would_amplify);
         totals.client_subnets += read(&self.client_subnets);
         totals.steered += read(&self.steered);
         totals.trailing_octets += read(&self.trailing_octets);

@@ -163,6 +163,8 @@ pub struct Responded {
     pub scope: Option<u8>,
     /// TC.
     pub is_truncated: bool,
+    /// TC for its length beside the query's, and for nothing else.
+    pub would_amplify: bool,
     /// Its extended error, if any.
     pub extended_error: Option<ExtendedError>,
     /// The query went on after its last record.
@@ -333,6 +335,7 @@ fn answer(
         steered,
         scope: finished.scope,
         is_truncated: finished.is_truncated,
+        would_amplify: finished.would_amplify,
         extended_error: finished.extended_error,
         has_trailing_octets: query.has_trailing_octets,
         has_records: query.has_records,

@@ -55,6 +55,9 @@ pub const PLAIN_UDP_PAYLOAD: u16 = 512;
 /// Responses that only their length could tell apart are padded to a multiple of this (RFC 8467 4.1).
 const PADDING_BLOCK: usize = 468;
 
+/// An extended error without text.
+const CODE_LENGTH: usize = 6;
+
 /// Flags in the third octet of the header.
 const QR: u8 = 0x80;
 const OPCODE_AND_RD: u8 = 0x79;
@@ -157,6 +160,7 @@ pub struct Response<'o> {
     zone_version: Option<(u8, u32)>,
     extended_error: Option<ExtendedError>,
     unknown_key: Option<Tsig<'o>>,
+    would_amplify: bool,
 }
 
 impl<'o> Response<'o> {
@@ -193,6 +197,7 @@ impl<'o> Response<'o> {
             zone_version: None,
             extended_error: None,
             unknown_key: None,
+            would_amplify: false,
         }
     }
 
@@ -239,6 +244,7 @@ impl<'o> Response<'o> {
         self.zone_version = None;
         self.extended_error = None;
         self.unknown_key = None;
+        self.would_amplify = false;
     }
 
     /// Adds an extended error, where the asker has EDNS.
@@ -299,7 +305,10 @@ impl<'o> Response<'o> {
         self.push_piece(Section::Authority, zone, soa.piece())?;
         // Of a chain, the links are what was asked for.
         let is_all = self.out[6..8] == [0, 0];
-        if is_all && self.at > self.negative_limit {
+        // The OPT has no room for it kept back.
+        let code = self.extended_error.filter(|_| self.limit < self.end).map_or(0, |_| CODE_LENGTH);
+        if is_all && self.at + code > self.negative_limit {
+            self.would_amplify = true;
             return Err(Full);
         }
         self.out[start..start + 2].copy_from_slice(&self.apex);
@@ -429,6 +438,7 @@ impl<'o> Response<'o> {
             rcode: self.rcode,
             scope: opt.filter(|opt| opt.client_subnet.is_some()).map(|_| self.scope),
             is_truncated: self.out[2] & TC != 0,
+            would_amplify: self.would_amplify,
             extended_error: self.extended_error,
         }
     }
@@ -480,8 +490,8 @@ impl<'o> Response<'o> {
 
     /// Where it does not fit, the RCODE has to do.
     fn push_extended_error(&mut self, error: ExtendedError) {
-        let text = if self.at + 6 + error.text.len() <= self.text_end { error.text } else { "" };
-        if self.at + 6 + text.len() <= self.limit {
+        let text = if self.at + CODE_LENGTH + error.text.len() <= self.text_end { error.text } else { "" };
+        if self.at + CODE_LENGTH + text.len() <= self.limit {
             self.push_option(edns::EXTENDED_ERROR, &error.code.to_be_bytes());
             let length_at = self.at - 4;
             self.out[length_at..length_at + 2].copy_from_slice(&(2 + text.len() as u16).to_be_bytes());
@@ -594,6 +604,8 @@ pub struct Finished {
     pub scope: Option<u8>,
     /// TC.
     pub is_truncated: bool,
+    /// TC for its length beside the query's, and for nothing else.
+    pub would_amplify: bool,
     /// Its extended error, if any.
     pub extended_error: Option<ExtendedError>,
 }

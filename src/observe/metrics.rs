@@ -13,6 +13,7 @@ use crate::control::{self, Status};
 use crate::health::board::{Share, Verdict};
 use crate::health::{events, spill, tries};
 use crate::nameserver::limit::Deed;
+use crate::nameserver::response::Rcode;
 use crate::nameserver::{NoSite, Transport};
 use crate::policy::rate_limit::Level;
 use crate::reload::Outcome;
@@ -25,7 +26,7 @@ use Kind::{Counter, Gauge, Histogram};
 pub const MOST_SERIALS: usize = 1000;
 
 /// RCODEs that are always told, so that each one's first is seen as a step from 0.
-const COMMON_RCODES: [u16; 8] = [0, 1, 2, 3, 4, 5, 6, 9];
+const COMMON_RCODES: [u16; 10] = [0, 1, 2, 3, 4, 5, 6, 9, 16, 23];
 
 /// All of it.
 #[must_use]
@@ -49,15 +50,12 @@ fn tell_of_queries(page: &mut Page, status: &Status<'_>) {
     for (transport, count) in Transport::ALL.iter().zip(totals.queries) {
         family.sample(&[("transport", transport.name())], count);
     }
-    let help = "Responses that were sent, by RCODE; \"above15\" are BADVERS and BADCOOKIE.";
-    let mut family = page.family("meridian_responses_total", Counter, help);
-    let (above, rcodes) = totals.rcodes.split_last().unwrap_or((&0, &[]));
-    for (rcode, &count) in (0..).zip(rcodes) {
+    let mut family = page.family("meridian_responses_total", Counter, "Responses that were sent, by RCODE.");
+    for (rcode, count) in (0..16).chain([Rcode::BADVERS.0, Rcode::BADCOOKIE.0]).zip(totals.rcodes) {
         if count > 0 || COMMON_RCODES.contains(&rcode) {
             family.sample(&[("rcode", &rcode_name(rcode))], count);
         }
     }
-    family.sample(&[("rcode", "above15")], above);
     let plain = [
         (
             "meridian_queries_dropped_total",
@@ -75,6 +73,11 @@ fn tell_of_queries(page: &mut Page, status: &Status<'_>) {
             totals.with_records,
         ),
         ("meridian_responses_truncated_total", "Responses with TC.", totals.truncated),
+        (
+            "meridian_responses_amplifying_total",
+            "Negative responses that had TC and nothing else, for they would be more than three times as long as their query.",
+            totals.would_amplify,
+        ),
         (
             "meridian_responses_with_client_subnet_total",
             "Responses that echo an EDNS client subnet.",

@@ -97,8 +97,8 @@ fn ask(world: &World, message: &[u8], client: IpAddr, transport: Transport) -> O
     assert!(out == &again[..responded.length], "another response the second time");
     let model = Model::of(message);
     check_header(out, message, &model);
-    check_length(out, message, &model, transport);
     let read = Message::read(out).unwrap_or_else(|| panic!("we cannot read our own response {out:02x?}"));
+    check_length(out, &read, message, &model, transport);
     let _ = read.print();
     check_rcode(&read, message, &model, transport);
     check_edns(&read, &model);
@@ -127,17 +127,23 @@ fn check_header(out: &[u8], message: &[u8], model: &Model<'_>) {
     assert_eq!(out.get(12..12 + question.len()), Some(question), "the question");
 }
 
-fn check_length(out: &[u8], message: &[u8], model: &Model<'_>, transport: Transport) {
+fn check_length(out: &[u8], read: &Message, message: &[u8], model: &Model<'_>, transport: Transport) {
     let longest = match (transport, model.opt) {
         (Transport::Udp, None) => 512,
         (Transport::Udp, Some(opt)) => usize::from(opt.payload.clamp(512, 1232)),
         _ => 65_535,
     };
     assert!(out.len() <= longest, "{} octets where {longest} fit", out.len());
-    let is_error = !matches!(out[3] & 0x0f, 0 | 3 | 6);
+    let is_error = !matches!(read.rcode(), 0 | 3 | 6);
     if is_error {
         let more = if model.opt.is_some() { 64 } else { 0 };
         assert!(out.len() <= message.len() + more, "an error that is longer than the query");
+    }
+    let [answer, authority, _] = &read.sections;
+    // Nobody guesses a cookie here.
+    let is_negative = answer.is_empty() && authority.iter().any(|record| record.rtype == Rtype::SOA);
+    if is_negative && transport == Transport::Udp {
+        assert!(out.len() <= 3 * message.len(), "an amplifier: {} octets for {}", out.len(), message.len());
     }
 }
 
