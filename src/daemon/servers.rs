@@ -387,12 +387,45 @@ impl Responder for Answerer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::board::Board;
     use crate::policy::Policy;
+    use crate::reload::Reloader;
+    use crate::wire::message::query;
+    use crate::wire::{Name, Rtype};
 
     /// RFC 7828 3.3.2: what the option says is for how long a connection may be idle.
     #[test]
     fn what_clients_are_told_is_how_long_they_may_be_idle() {
         let told = std::time::Duration::from_millis(100) * u32::from(Policy::default().keepalive);
         assert_eq!(told, tcp::Limits::default().idle);
+    }
+
+    /// Nothing that arrives is known to do it; but a buffer without room for any response is none that a transport brings.
+    #[test]
+    fn a_panic_costs_one_answer_and_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let zone = "soa: { primary: ns1.example.net. }\nrecords: { \"@\": { NS: ns1.example.net. } }\n";
+        std::fs::write(folder.path().join("example.com.yaml"), zone).unwrap();
+        let no_databases: [std::path::PathBuf; 0] = [];
+        let reload = Reloader::new(folder.path(), &no_databases, None).reload(false);
+        let (snapshot, layout) = reload.snapshot.unwrap_or_else(|| panic!("{}", reload.findings));
+        let published = Published::new(snapshot, Arc::new(Board::new(layout)), 1);
+        let panics = Arc::<AtomicU64>::default();
+        let mut answerer = Answerer {
+            number: 0,
+            worker: Worker::default(),
+            published: arc_swap::Cache::new(Arc::new(ArcSwap::from_pointee(published))),
+            sampler: None,
+            of_countries: None,
+            transport: Transport::Udp,
+            now_ms: 0,
+            panics: Arc::clone(&panics),
+        };
+        let query = query(&Name::parse("example.com.", None).unwrap(), Rtype::SOA, None);
+        let mut respond = |out: &mut [u8]| answerer.respond(&query, [127, 0, 0, 1].into(), out);
+        assert_eq!(respond(&mut []), None);
+        assert_eq!(panics.load(Ordering::Relaxed), 1);
+        assert!(respond(&mut [0; 1232]).is_some());
+        assert_eq!(panics.load(Ordering::Relaxed), 1);
     }
 }

@@ -207,7 +207,10 @@ mod tests {
             "# active, then the next\n00112233445566778899aabbccddeeff\nffeeddccbbaa99887766554433221100\n";
         let (policy, findings) = read_as(text, Some(good));
         assert_eq!(findings, "");
-        assert!(policy.requires_cookie && policy.cookies.is_some());
+        assert!(policy.requires_cookie);
+        let active: [u8; 16] = std::array::from_fn(|octet| octet as u8 * 0x11);
+        let next: [u8; 16] = std::array::from_fn(|octet| 0xff - octet as u8 * 0x11);
+        assert_eq!(policy.cookies, Some(Secrets::new(active, Some(next))));
         let (policy, findings) = read_as(text, Some("00112233445566778899aabbccddeef\n"));
         assert!(findings.contains("32 hexadecimal digits") && !findings.contains("0011"), "{findings}");
         assert_eq!(policy.cookies, None);
@@ -223,6 +226,7 @@ mod tests {
             policy.rate_limit
         };
         assert_eq!(limit_of("{ nsid: a }"), RateLimit::default());
+        assert_eq!(RateLimit::default().mode, Mode::DryRun);
         assert_eq!(limit_of("{ rate_limit: { slip: 2 } }").mode, Mode::DryRun);
         assert_eq!(limit_of("{ rate_limit: true }").mode, Mode::On);
         assert_eq!(limit_of("{ rate_limit: false }").mode, Mode::Off);

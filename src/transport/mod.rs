@@ -136,3 +136,41 @@ fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result
     }
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(octets)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_thread_that_failed_starts_again_is_counted_and_told_of() {
+        let (log, counters, mut runs) = (Log::default(), Counters::default(), 0);
+        let to_log = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || to_log.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            restart_on_panic("udp-0", &counters, || {
+                runs += 1;
+                assert!(runs > 2, "as if something were wrong");
+            });
+        });
+        assert_eq!((runs, counters.get(Count::Panics)), (3, 2));
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let told = "udp-0: failed in a way that it never should, and starts again";
+        assert_eq!(log.matches(told).count(), 2, "{log}");
+        assert!(log.contains("ERROR"), "{log}");
+    }
+}

@@ -18,7 +18,7 @@ const DEEPEST_INCLUDE: usize = 8;
 /// In one zone.
 const MOST_INCLUDES: usize = 1_000;
 /// Octets of all files that a zone includes.
-const MOST_INCLUDED: usize = 512 << 20;
+const MOST_INCLUDED: usize = if cfg!(test) { 4 << 20 } else { 512 << 20 };
 /// Records that one `$GENERATE` may make.
 const MOST_GENERATED: u64 = 65_536;
 /// Records that all of a zone's may make.
@@ -677,14 +677,59 @@ mod tests {
         assert!(findings.last().unwrap().contains("more than 1000000 records"), "{findings:?}");
     }
 
-    #[test]
-    fn a_file_that_includes_itself_ends() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("example.com.zone");
-        std::fs::write(&path, "$TTL 60\na A 192.0.2.1\n$INCLUDE example.com.zone\n").unwrap();
+    /// What is found in the master file of a folder, which may take in what lies there.
+    fn findings_in(folder: &Path) -> String {
+        let path = folder.join("example.com.zone");
         let mut findings = Findings::new();
         let source = Source::new(&path, read_text(&path).unwrap());
-        read(&source, &Name::parse("example.com.", None).unwrap(), None, &mut findings);
-        assert!(findings.to_string().contains("include itself"), "{findings}");
+        read(&source, &Name::parse("example.com.", None).unwrap(), Some(folder), &mut findings);
+        findings.to_string()
+    }
+
+    fn folder_with(text: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("example.com.zone"), text).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_file_that_includes_itself_ends() {
+        let folder = folder_with("$TTL 60\na A 192.0.2.1\n$INCLUDE example.com.zone\n");
+        let findings = findings_in(folder.path());
+        assert!(findings.contains("include itself"), "{findings}");
+    }
+
+    #[test]
+    fn no_more_than_a_thousand_files_are_included() {
+        for (count, is_too_many) in [(MOST_INCLUDES, false), (MOST_INCLUDES + 1, true)] {
+            let folder = folder_with(&"$INCLUDE nothing.inc\n".repeat(count));
+            std::fs::write(folder.path().join("nothing.inc"), "; nothing\n").unwrap();
+            let findings = findings_in(folder.path());
+            let place = format!("{}:10: too many files", MOST_INCLUDES + 1);
+            assert_eq!(findings.contains(&place), is_too_many, "{findings}");
+        }
+    }
+
+    #[test]
+    fn what_is_included_has_a_length_in_all() {
+        let folder = folder_with(&"$INCLUDE long.inc\n".repeat(3));
+        std::fs::write(folder.path().join("long.inc"), ";\n".repeat(MOST_INCLUDED / 4)).unwrap();
+        let findings = findings_in(folder.path());
+        assert!(findings.contains("3:10: ") && findings.contains("are included"), "{findings}");
+        assert!(!findings.contains("2:10: "), "{findings}");
+    }
+
+    #[test]
+    fn where_a_link_leads_to_counts() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "a A 192.0.2.1\n").unwrap();
+        let folder = folder_with("$TTL 60\n$INCLUDE link.inc\n$INCLUDE inner.inc\n");
+        std::os::unix::fs::symlink(outside.path().join("secret"), folder.path().join("link.inc")).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("data"), folder.path().join("inner.inc")).unwrap();
+        std::fs::write(folder.path().join("data"), "b A 192.0.2.2\n").unwrap();
+        let findings = findings_in(folder.path());
+        assert!(findings.contains("2:10: "), "{findings}");
+        assert!(findings.contains("files that are included lie in the folder of zones"), "{findings}");
+        assert!(!findings.contains("3:10: "), "{findings}");
     }
 }

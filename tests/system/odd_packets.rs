@@ -42,6 +42,7 @@ fn ask_all(scenario: &str) -> usize {
     }
     home.write("meridian.yaml", configuration);
     let server = Server::start(home);
+    let told = server.process.lines().len();
     let packets: Vec<(&str, &String)> =
         steps.iter().filter_map(|(head, body)| Some((head.strip_prefix("packet ")?, body))).collect();
     for (words, expected) in &packets {
@@ -60,6 +61,8 @@ fn ask_all(scenario: &str) -> usize {
         }
     }
     assert_eq!(server.status()["counters"]["panics"], 0);
+    // Nobody fills a log from afar.
+    assert_eq!(server.process.lines()[told..], [""; 0]);
     server.stop();
     packets.len()
 }
