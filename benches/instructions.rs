@@ -34,6 +34,8 @@ const WORST_SHAPE: u64 = 10;
 struct Kind {
     /// Octets that are overwritten at random.
     changed: usize,
+    /// What a query is filled up with that nobody needs.
+    stuff: fn(&mut Vec<u8>),
     title: &'static str,
     qname: String,
     qtype: Rtype,
@@ -76,6 +78,7 @@ fn kinds() -> Vec<Kind> {
         clients: of_ipv4,
         budget,
         changed: 0,
+        stuff: |_| {},
         is_logged: false,
         is_counted: false,
         served: Served::Sample,
@@ -135,6 +138,15 @@ fn kinds() -> Vec<Kind> {
         },
         kind("an RRset that fits into no datagram", "wide.shapes.example.", Rtype::A, false, 1_480),
         Kind { changed: 3, ..kind("www with three octets changed", "www.example.com.", Rtype::A, true, 980) },
+        // As much as a datagram takes that no network splits: 280 options, 74 records.
+        Kind {
+            stuff: options,
+            ..kind("1,200 octets of options", "ns1.example.com.", Rtype::A, false, 7_200)
+        },
+        Kind {
+            stuff: records,
+            ..kind("1,200 octets of records", "ns1.example.com.", Rtype::A, false, 8_250)
+        },
         Kind {
             is_logged: true,
             ..kind("steered A, subnet, query log of 1/100", "www.example.com.", Rtype::A, true, 3_295)
@@ -168,6 +180,22 @@ fn kinds() -> Vec<Kind> {
             ..kind("steered A, spill, every site full", "www.example.com.", Rtype::A, true, 3_870)
         },
     ]
+}
+
+/// Options that nobody knows, none of which may be passed over unseen: the next could be a cookie.
+fn options(query: &mut Vec<u8>) {
+    const COUNT: u16 = 280;
+    query[11] += 1;
+    query.extend([0, 0, 41, 4, 208, 0, 0, 0, 0]);
+    query.extend((4 * COUNT).to_be_bytes());
+    (0..COUNT).for_each(|_| query.extend([0xff, 0xf0, 0, 0]));
+}
+
+/// Records in the additional section, any of which could be an OPT.
+fn records(query: &mut Vec<u8>) {
+    const COUNT: u8 = 74;
+    query[11] += COUNT;
+    (0..COUNT).for_each(|number| query.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, number]));
 }
 
 fn of_ipv4(count: usize) -> Vec<IpAddr> {
@@ -305,6 +333,7 @@ fn play() {
                 let subnet = IpNetwork::new(client, length).expect("a subnet");
                 let subnet = IpNetwork::new(subnet.network(), length).expect("a subnet");
                 let mut bytes = query(&name, kind.qtype, kind.has_subnet.then_some(subnet));
+                (kind.stuff)(&mut bytes);
                 for _ in 0..kind.changed {
                     let at = numbers.below(bytes.len());
                     bytes[at] = numbers.next() as u8;

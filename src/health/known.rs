@@ -323,7 +323,7 @@ impl Known {
         &mut self,
         at: Moment,
     ) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
-        let newest = self.boards.last().filter(|newest| newest.is_held() && !self.is_anothers)?;
+        let newest = self.boards.iter().rfind(|board| board.is_held() && !self.is_anothers)?;
         // What fell with this server's own link is as before when that is over: the next run must not believe it either.
         let cut_off = self.isolated.or(self.suspected);
         let verdicts = self.subjects.iter().filter_map(|(subject, checked)| {

@@ -110,6 +110,11 @@ def problems_of(found):
         for transport, least in (("udp", 0.99), ("tcp", 0.95)):
             if transport in figures and figures[transport]["answered"] < least * figures[transport]["asked"]:
                 problems.append(f"{act}: {transport} {told(figures[transport])}")
+        # Milliseconds, of a machine that has nothing else to do.
+        if act == "half_messages" and figures["tcp"]["answered"] and figures["tcp"]["p99"] > 25:
+            problems.append(f"{act}: others wait: tcp {told(figures['tcp'])}")
+        if act == "descriptors" and figures["cpu"] >= 0.01:
+            problems.append(f"{act}: {figures['cpu'] * 100:.1f} % of a core, for nothing")
         # What connections may hold; random names hold nothing.
         most = 1 if act == "random_labels" else 80
         if figures.get("grown", 0) > most:
