@@ -285,11 +285,18 @@ impl Predecessor {
     pub(super) fn ready(&self, has_control: bool) -> bool {
         let words = if has_control { "ready control" } else { "ready elsewhere" };
         let _ = self.line.say(words, None);
+        self.is_ours()
+    }
+
+    /// Waits until one of both is the server.
+    fn is_ours(&self) -> bool {
         loop {
             match self.line.hear(READY_WITHIN) {
                 Ok(Some((words, _))) if words == "yours" => return true,
                 Ok(Some((words, _))) if words == "no" => return false,
                 Ok(_) => {}
+                // It was gone before it read what it was told; what it had said itself comes all the same.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
                 Err(error) => {
                     info!("the server that was to be replaced is gone ({error})");
                     return true;
@@ -383,6 +390,16 @@ mod tests {
         }
         drop(old);
         Predecessor { line: new }.ready(true)
+    }
+
+    /// Which it had no more reason to read.
+    #[test]
+    fn the_old_one_goes_on_also_where_it_did_not_hear_that_the_new_one_is_ready() {
+        let (old, new) = Line::pair().unwrap();
+        new.say("ready control", None).unwrap();
+        old.say("no", None).unwrap();
+        drop(old);
+        assert!(!Predecessor { line: new }.is_ours());
     }
 
     #[test]

@@ -43,8 +43,6 @@ pub(super) struct Known {
     pub(super) memory: Memory,
     /// Where that is kept, and what operators said.
     folder: Option<PathBuf>,
-    /// Another process is the one that writes there.
-    pub(super) is_anothers: bool,
     pub(super) events: Events,
     pub(super) tries: Tries,
 }
@@ -70,7 +68,7 @@ pub(super) struct Checked {
     pub(super) failing: Option<Instant>,
     /// How attempts end lately, and since when all of them have.
     pub(super) ending: Option<(Discriminant<Attempt>, Instant)>,
-    /// While it is down.
+    /// While it is down, if that began in this run.
     pub(super) fall: Option<Fall>,
     /// What the server showed last, over TLS; and the one whose end was told of.
     pub(super) certificate: Option<Certificate>,
@@ -104,10 +102,42 @@ impl Known {
         }
     }
 
+    /// What there is in the folder of another process, which goes on to write there.
+    pub(super) fn recall_anothers(folder: &Path, at: Moment) -> Known {
+        Known {
+            overrides: Overrides::open_anothers(folder),
+            memory: Memory::open(Some(folder), at.wall, at.now),
+            folder: Some(folder.to_owned()),
+            ..Known::default()
+        }
+    }
+
     /// The same anew, for nobody told this process of what another has learnt since.
     pub(super) fn recall_again(&mut self, at: Moment) {
         self.overrides.read_again();
         self.memory = Memory::open(self.folder.as_deref(), at.wall, at.now);
+    }
+
+    /// Goes on from where another process was when it wrote for the last time: that one never ceased to look.
+    pub(super) fn go_on(&mut self, at: Moment) {
+        self.recall_again(at);
+        let Known { subjects, memory, canaries, .. } = self;
+        let mut learnt = Vec::new();
+        for (subject, checked) in subjects.iter_mut().filter(|(subject, _)| !canaries.contains(subject)) {
+            let Some(known) = memory.take(&checked.key, at.now) else { continue };
+            if known.since() > checked.since && known.verdict() != checked.judge.verdict() {
+                checked.judge.resume(known.verdict());
+                (checked.since, checked.fall) = (known.since(), None);
+                learnt.push(Arc::clone(subject));
+            }
+        }
+        for subject in learnt {
+            self.tell(&subject);
+        }
+        let Known { boards, memory, .. } = self;
+        if let Some(newest) = boards.last_mut() {
+            newest.resume(true, |site| memory.take_site(site, at.now));
+        }
     }
 
     pub(super) fn register(
@@ -283,12 +313,6 @@ impl Known {
         if self.memory.is_due(at.wall) { self.remember(at) } else { None }
     }
 
-    /// From now on another process writes, or this one does again.
-    pub(super) fn set_anothers(&mut self, is_anothers: bool) {
-        self.is_anothers = is_anothers;
-        self.overrides.set_anothers(is_anothers);
-    }
-
     /// What operators said stands no longer than they said.
     pub(super) fn expire(&mut self, at: Moment) {
         for over in self.overrides.expire(at.milliseconds()) {
@@ -323,7 +347,10 @@ impl Known {
         &mut self,
         at: Moment,
     ) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
-        let newest = self.boards.iter().rfind(|board| board.is_held() && !self.is_anothers)?;
+        let newest = self.boards.iter().rfind(|board| board.is_held())?;
+        if self.overrides.is_anothers() {
+            return None;
+        }
         // What fell with this server's own link is as before when that is over: the next run must not believe it either.
         let cut_off = self.isolated.or(self.suspected);
         let verdicts = self.subjects.iter().filter_map(|(subject, checked)| {
@@ -594,7 +621,7 @@ mod tests {
         assert_eq!(board.verdict(1), Verdict::Down);
         assert!(write(&health).is_some(), "what was written is not so any more");
         // As if it were killed.
-        lock(&health.known).set_anothers(true);
+        lock(&health.known).overrides.set_anothers(true);
         let (_health, board) = start();
         assert_eq!([0, 1].map(|slot| board.verdict(slot)), [Verdict::Up, Verdict::Down]);
     }
@@ -639,6 +666,7 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         std::fs::create_dir(&file).unwrap();
         // What another process has is its own.
+        assert!(Overrides::open_anothers(folder.path()).list().is_empty() && file.is_dir());
         overrides.set_anothers(true);
         overrides.read_again();
         assert!(overrides.list() == said && file.is_dir());
@@ -646,8 +674,7 @@ mod tests {
         overrides.read_again();
         assert_eq!(overrides.list(), said);
         assert!(folder.path().join("overrides.json.broken").is_dir());
-        overrides.follow(&drain_over(10), &layout(), 2000).unwrap();
-        assert_eq!(Overrides::open(Some(folder.path())).list(), overrides.list());
+        assert_eq!(Overrides::open(Some(folder.path())).list(), said);
     }
 
     /// The first site, over so many seconds.

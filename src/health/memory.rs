@@ -2,7 +2,7 @@
 //! clients to wait for a first round of checks nor sends them to what was down; what guards remember, so that a restart
 //! is no way around them; and how far sites are that start slowly, are relieved or are full, so that a restart moves no client.
 //!
-//! The file is written soon after any verdict has changed, so that a server that is killed leaves the truth behind, and from time to
+//! The file is written soon after any of that has changed, so that a server that is killed leaves the truth behind, and from time to
 //! time while none does. It is trusted for some time from when it was written. That is told by the clock on the wall when it is opened, and from then
 //! on by one that nobody sets. A clock that was set back while no server ran makes it younger by as much: nothing else tells. One that was set back
 //! farther, so that it was written in the future, or set forward makes it worth nothing; then the first round of checks decides.
@@ -31,7 +31,7 @@ const TRUSTED: Duration = Duration::from_secs(600);
 /// How often it is written while nothing changes, so that it is fresh when it is needed.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// A file of verdicts.
+/// A file of what is known.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     path: Option<PathBuf>,
@@ -109,7 +109,6 @@ struct Relief {
     /// In milliseconds.
     lasts: u64,
     part: f64,
-    stepped: Option<u64>,
 }
 
 impl Site {
@@ -125,7 +124,6 @@ impl Site {
             resume_below: report.resume_below,
             lasts: in_milliseconds(report.lasts),
             part: shedding.part,
-            stepped: shedding.stepped.map(before),
         });
         Site {
             service: site.service,
@@ -149,9 +147,9 @@ impl Site {
                 resume_below: relief.resume_below,
                 // Nobody could listen meanwhile: it counts until there was time to hear it again.
                 told: now,
-                lasts: Duration::from_millis(relief.lasts),
+                lasts: Duration::from_millis(relief.lasts).min(TRUSTED),
             };
-            (report, Shedding { part: relief.part, stepped: relief.stepped.map(ago) })
+            (report, Shedding::resume(relief.part, now))
         };
         RememberedSite {
             guard: guard::Remembered::new(self.is_in, self.left.map(ago)),
@@ -190,7 +188,7 @@ impl RememberedVerdict {
     /// Since when.
     #[must_use]
     pub(super) fn since(self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(self.since)
+        UNIX_EPOCH.checked_add(Duration::from_secs(self.since)).unwrap_or(UNIX_EPOCH)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `probe` makes attempts, `judge` turns their results into verdicts; `publish` knows whom these concern; `service` puts them together
 //! with what operators said (`overrides`) and what guards hold (`guard`), and writes a `board`, which the query path reads without a
-//! lock: it never waits for any of this. `events` tells what happened; `memory` keeps verdicts over a restart.
+//! lock: it never waits for any of this. `events` tells what happened; `memory` keeps what has come of all that over a restart.
 //!
 //! Each (address, check) that any service asks for is one task, however many ask for it: asleep on the one wheel of timers of the runtime,
 //! which is the schedule of all, and woken with those that are due in the same tick; `turns` has the ticks, and bounds how many
@@ -108,17 +108,15 @@ impl Health {
         Health::of(runtime, Known::recall(folder, Moment::read()))
     }
 
-    /// The same, beside another process that still is the server, and goes on to write: that is read, once more when there is a board, and
-    /// nothing is written until [`take_state_over`](Health::take_state_over).
+    /// The same, beside another process that still is the server. What that one writes is read, again with the first board and once more when
+    /// it has let go; nothing is written until then, which is [`take_state_over`](Health::take_state_over).
     #[must_use]
     pub fn beside(runtime: Handle, folder: &Path) -> Health {
         Health::beside_at(runtime, folder, Moment::read())
     }
 
     fn beside_at(runtime: Handle, folder: &Path, at: Moment) -> Health {
-        let mut known = Known::recall(Some(folder), at);
-        known.set_anothers(true);
-        Health::of(runtime, known)
+        Health::of(runtime, Known::recall_anothers(folder, at))
     }
 
     fn of(runtime: Handle, known: Known) -> Health {
@@ -153,7 +151,7 @@ impl Health {
         let mut known = lock(&self.known);
         // Not before: what others have published meanwhile would be of later.
         let at = moment();
-        if known.is_anothers {
+        if known.overrides.is_anothers() {
             known.recall_again(at);
         }
         let mut slots: HashMap<Arc<Subject>, Vec<u32>> = HashMap::new();
@@ -165,7 +163,7 @@ impl Health {
         }
         known.boards.retain(Published::is_held);
         let mut published = Published::new(&board, slots, known.boards.last());
-        published.resume(|site| known.memory.take_site(site, at.now));
+        published.resume(false, |site| known.memory.take_site(site, at.now));
         for (slot, target) in board.layout().targets.iter().enumerate() {
             published.note(slot as u32, known.verdict_on(target), known.is_doubted(target));
         }
@@ -197,7 +195,7 @@ impl Health {
         let write = {
             let mut known = lock(&self.known);
             let write = known.remember(at);
-            known.set_anothers(true);
+            known.overrides.set_anothers(true);
             write
         };
         // After this one nothing is under way any more that could come after what the other one writes.
@@ -206,15 +204,16 @@ impl Health {
         }
     }
 
-    /// From now on it is this one's. What operators said is read anew: it was another process that they said it to.
+    /// From now on it is this one's. What is there is read once more: it was another process that operators spoke to, and that was the server
+    /// while this one had its first round of checks.
     pub fn take_state_over(&self) {
         self.take_state_over_at(Moment::read());
     }
 
     fn take_state_over_at(&self, at: Moment) {
         let mut known = lock(&self.known);
-        known.set_anothers(false);
-        known.overrides.read_again();
+        known.overrides.set_anothers(false);
+        known.go_on(at);
         known.memory.is_outdated = true;
         known.expire(at);
         known.is_moving |= known.overrides.is_moving(at.milliseconds());

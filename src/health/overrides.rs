@@ -154,6 +154,15 @@ impl Overrides {
         overrides
     }
 
+    /// The same, where it is another process that writes there.
+    #[must_use]
+    pub fn open_anothers(folder: &Path) -> Overrides {
+        let path = Some(folder.join(FILE));
+        let mut overrides = Overrides { path, is_anothers: true, ..Overrides::default() };
+        overrides.read_again();
+        overrides
+    }
+
     /// Reads what stands by now. Where that cannot be read, what is known of it stands.
     pub fn read_again(&mut self) {
         let Some(path) = &self.path else { return };
@@ -176,6 +185,9 @@ impl Overrides {
                     "{}: {error}; drains and forces that stand only there are void; it {kept}",
                     path.display()
                 );
+                if !self.list.is_empty() {
+                    self.save();
+                }
             }
         }
     }
@@ -183,6 +195,12 @@ impl Overrides {
     /// From now on another process writes down what operators say, or this one does again.
     pub fn set_anothers(&mut self, is_anothers: bool) {
         self.is_anothers = is_anothers;
+    }
+
+    /// Whether another process is the one that writes.
+    #[must_use]
+    pub fn is_anothers(&self) -> bool {
+        self.is_anothers
     }
 
     /// All that stands, in the order in which it was said.

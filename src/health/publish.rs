@@ -81,14 +81,17 @@ impl Published {
         Published { board: Arc::downgrade(board), slots, verdicts, wavering: BTreeSet::new(), services }
     }
 
-    /// What was known in the last run of sites of which nothing is known yet.
-    pub(super) fn resume(&mut self, mut known: impl FnMut(&SiteOfService) -> Option<RememberedSite>) {
+    /// What was known in the last run: of sites of which nothing is known yet, or of all.
+    pub(super) fn resume(
+        &mut self,
+        of_all: bool,
+        mut known: impl FnMut(&SiteOfService) -> Option<RememberedSite>,
+    ) {
         let Some(board) = self.board.upgrade() else { return };
         for (service, state) in board.layout().services.iter().zip(&mut self.services) {
             for (index, site) in board.layout().sites(service).iter().enumerate() {
-                if state.sites[index].guard == Remembered::default()
-                    && let Some(known) = known(site)
-                {
+                let is_due = of_all || state.sites[index].guard == Remembered::default();
+                if let Some(known) = is_due.then(|| known(site)).flatten() {
                     state.resume(index, known);
                 }
             }

@@ -166,7 +166,9 @@ impl OfService {
                 };
                 board.set_verdict(slot, verdict);
             }
+            let back = self.sites[index].back;
             let share = share.min(self.slow_start(index, seen[index], service, around.now));
+            around.is_news |= self.sites[index].back != back;
             board.set_share(service.first_share + index as u32, share);
         }
         let is_calm = !is_wavering && !self.is_moving && !seen.contains(&Seen::Down) && !around.is_moving;
@@ -213,7 +215,7 @@ impl OfService {
         if around.tells {
             self.tell_of_prices(service, board.layout().sites(service), &prices, around.events);
         }
-        around.is_news |= self.prices != prices;
+        around.is_news |= self.prices.of_sites != prices.of_sites;
         (self.parts, self.prices) = (parts, prices);
     }
 

@@ -44,10 +44,15 @@ impl Report {
 pub(super) struct Shedding {
     /// The part of the clients that it would have.
     pub(super) part: f64,
-    pub(super) stepped: Option<Instant>,
+    stepped: Option<Instant>,
 }
 
 impl Shedding {
+    /// As much as before. What it did before is not known again yet, so that the next step is a while away.
+    pub(super) fn resume(part: f64, now: Instant) -> Shedding {
+        Shedding { part: part.clamp(0.0, MOST), stepped: Some(now) }
+    }
+
     /// A step, if one is due: only when the last has had its effect, which takes a `pace`, the next is known to be needed.
     /// Without a fresh report nothing is shed.
     pub(super) fn judge(&mut self, report: Option<Report>, pace: Duration, now: Instant) {

@@ -305,9 +305,11 @@ impl<'o> Response<'o> {
         self.push_piece(Section::Authority, zone, soa.piece())?;
         // Of a chain, the links are what was asked for.
         let is_all = self.out[6..8] == [0, 0];
-        // The OPT has no room for it kept back.
+        // No room is kept back for it; without an OPT there is none.
         let code = self.extended_error.filter(|_| self.limit < self.end).map_or(0, |_| CODE_LENGTH);
-        if is_all && self.at + code > self.negative_limit {
+        // Who may have all that fits does without the code rather than without the SOA.
+        let is_bound = is_all && self.negative_limit < self.limit;
+        if is_bound && self.at + code > self.negative_limit {
             self.would_amplify = true;
             return Err(Full);
         }

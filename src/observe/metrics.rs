@@ -74,7 +74,7 @@ fn tell_of_queries(page: &mut Page, status: &Status<'_>) {
         ),
         ("meridian_responses_truncated_total", "Responses with TC.", totals.truncated),
         (
-            "meridian_responses_amplifying_total",
+            "meridian_responses_would_amplify_total",
             "Negative responses that had TC and nothing else, for they would be more than three times as long as their query.",
             totals.would_amplify,
         ),

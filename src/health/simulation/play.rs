@@ -28,6 +28,9 @@ use crate::site::Check;
 /// By the clock on the wall, in milliseconds since 1970.
 const BEGINS: u64 = 1_800_000_000_000;
 
+/// In milliseconds; a time-out may be as long as that.
+const FIRST_ROUND: u64 = 4000;
+
 /// So many times `rise` in a row, whoever fell again and again is up.
 const CERTAINLY: u32 = 4;
 
@@ -59,8 +62,8 @@ pub(super) struct Play {
     state: TempDir,
     /// What it would have written by now.
     unwritten: Option<Write>,
-    /// Another that is about to take this one's place.
-    successor: Option<Health>,
+    /// Another that is about to take this one's place, and what it is to answer from once it has read everything.
+    successor: Option<(Health, Option<Arc<Board>>)>,
 }
 
 type Write = Box<dyn FnOnce() -> Result<(), String>>;
@@ -112,6 +115,7 @@ enum Due {
     Attempt(usize),
     End(usize, Attempt),
     Tick,
+    Adopt,
     TakeOver,
 }
 
@@ -201,7 +205,7 @@ impl Play {
         }
         self.write();
         // By the clocks of this schedule, which the health side does not have at its end.
-        lock(&self.health.known).set_anothers(true);
+        lock(&self.health.known).overrides.set_anothers(true);
         self.successor = None;
         self.now += away;
         self.asked.iter_mut().for_each(|asked| asked.beside = [0; 3]);
@@ -218,15 +222,24 @@ impl Play {
         let at = self.moment();
         let successor = Health::beside_at(self.runtime.handle().clone(), self.state.path(), at);
         successor.watch_canaries_at(self.world.canaries.clone(), at);
-        self.successor = Some(successor);
-        self.plan(after * 1000, Due::TakeOver);
+        self.successor = Some((successor, None));
+        self.plan(after * 1000, Due::Adopt);
+    }
+
+    /// It has read everything; its first attempts are under way, and the old one's go on.
+    fn adopt_beside(&mut self) {
+        self.write();
+        let at = self.moment();
+        let layout = self.world.layout.clone();
+        if let Some((successor, board)) = &mut self.successor {
+            *board = Some(successor.adopt_at(layout, || at));
+            self.plan(FIRST_ROUND, Due::TakeOver);
+        }
     }
 
     fn replace(&mut self) {
-        let Some(successor) = self.successor.take() else { return };
-        self.write();
+        let Some((successor, Some(board))) = self.successor.take() else { return };
         let at = self.moment();
-        let board = successor.adopt_at(self.world.layout.clone(), || at);
         self.health.give_state_away_at(at);
         successor.take_state_over_at(at);
         self.go_on_with(successor, board);
@@ -391,6 +404,7 @@ impl Play {
                     self.words.tick(self.wall());
                     return Some(Happened::Tick);
                 }
+                Due::Adopt => self.adopt_beside(),
                 Due::TakeOver => {
                     self.replace();
                     return Some(Happened::Restart);
@@ -424,7 +438,7 @@ impl Play {
         let took = Duration::from_millis(1);
         lock(&self.health.known).register(&asked.subject, attempt, took, Remarks::default(), at);
         let result = asked.hear(attempt);
-        if let Some(successor) = self.successor.as_ref().filter(|_| asked.slot.is_none()) {
+        if let Some((successor, _)) = self.successor.as_ref().filter(|_| asked.slot.is_none()) {
             lock(&successor.known).register(&asked.subject, attempt, took, Remarks::default(), at);
             asked.beside[result] += 1;
         }
