@@ -107,8 +107,10 @@ impl OfService {
     pub(super) fn resume(&mut self, index: usize, known: RememberedSite) {
         let RememberedSite { guard, back, relief, price } = known;
         let (report, shedding) = relief.unzip();
-        self.sites[index] =
-            OfSite { guard, back, report, shedding: shedding.unwrap_or_default(), ..OfSite::default() };
+        let shedding = shedding.unwrap_or_default();
+        // What was told of already is not told again.
+        let hold = self.sites[index].hold;
+        self.sites[index] = OfSite { guard, back, report, shedding, hold, ..OfSite::default() };
         self.prices.of_sites[index] = price;
     }
 
