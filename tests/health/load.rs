@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use meridian::health::Health;
+use meridian::health::board::Layout;
 use meridian::health::probe::Probe;
 use meridian::reload::Reloader;
 use meridian::site::{Check, CheckKind, LoadCheck, LoadSource};
@@ -88,16 +89,23 @@ services:
     fs::write(folder.join("example.com.yaml"), zone).unwrap();
 }
 
-#[tokio::test]
-async fn a_site_that_says_it_has_too_much_is_relieved_until_it_has_not() {
-    let busy = Server::start(answer("", "950")).await;
+/// The servers of both, the first of which says that it has so much to do, the other 100 of 1,000.
+async fn busy_and_idle(load: &str) -> (Server, Server, Layout) {
+    let busy = Server::start(answer("", load)).await;
     let at = busy.at;
-    let other = Server::start_at((crate::server::own_address(), at.port()).into(), answer("", "100")).await;
+    let idle = Server::start_at((crate::server::own_address(), at.port()).into(), answer("", "100")).await;
     let folder = tempfile::tempdir().unwrap();
-    files(folder.path(), [at.ip(), other.at.ip()], at.port());
+    files(folder.path(), [at.ip(), idle.at.ip()], at.port());
     let no_databases: [std::path::PathBuf; 0] = [];
     let reload = Reloader::new(folder.path(), &no_databases, None).reload(false);
     let (_snapshot, layout) = reload.snapshot.unwrap_or_else(|| panic!("{}", reload.findings));
+    (busy, idle, layout)
+}
+
+#[tokio::test]
+async fn a_site_that_says_it_has_too_much_is_relieved_until_it_has_not() {
+    let (busy, _other, layout) = busy_and_idle("950").await;
+    let at = busy.at;
     let health = Health::new(Handle::current(), None);
     let board = health.adopt(layout);
     assert!(!board.is_priced(0));
@@ -121,14 +129,8 @@ async fn a_site_that_says_it_has_too_much_is_relieved_until_it_has_not() {
 /// As for an upgrade, or because it was killed.
 #[tokio::test]
 async fn a_site_stays_relieved_where_the_server_is_started_again() {
-    let busy = Server::start(answer("", "950")).await;
-    let at = busy.at;
-    let other = Server::start_at((crate::server::own_address(), at.port()).into(), answer("", "100")).await;
+    let (_busy, _other, layout) = busy_and_idle("950").await;
     let folder = tempfile::tempdir().unwrap();
-    files(folder.path(), [at.ip(), other.at.ip()], at.port());
-    let no_databases: [std::path::PathBuf; 0] = [];
-    let reload = Reloader::new(folder.path(), &no_databases, None).reload(false);
-    let (_snapshot, layout) = reload.snapshot.unwrap_or_else(|| panic!("{}", reload.findings));
     let start = || {
         let health = Health::new(Handle::current(), Some(folder.path()));
         let board = health.adopt(layout.clone());
@@ -146,14 +148,8 @@ async fn a_site_stays_relieved_where_the_server_is_started_again() {
 
 #[tokio::test]
 async fn a_site_that_tells_nothing_any_more_is_relieved_of_nothing() {
-    let busy = Server::start(answer("", "2000")).await;
+    let (busy, _other, layout) = busy_and_idle("2000").await;
     let at = busy.at;
-    let other = Server::start_at((crate::server::own_address(), at.port()).into(), answer("", "100")).await;
-    let folder = tempfile::tempdir().unwrap();
-    files(folder.path(), [at.ip(), other.at.ip()], at.port());
-    let no_databases: [std::path::PathBuf; 0] = [];
-    let reload = Reloader::new(folder.path(), &no_databases, None).reload(false);
-    let (_snapshot, layout) = reload.snapshot.unwrap_or_else(|| panic!("{}", reload.findings));
     let health = Health::new(Handle::current(), None);
     let board = health.adopt(layout);
     until(|| board.is_priced(0)).await;
