@@ -1,4 +1,5 @@
-//! What the process may do once its sockets are bound: as which user, and with which files (Landlock).
+//! What the process may do once its sockets are bound: as which user, and with which files (Landlock). Who is told of no user
+//! stays root by its number and its files, without what root may do.
 //!
 //! Both are given up for good before anything of the network is read and before any thread is started: the kernel holds a
 //! thread and what it starts to them, never the threads that are there already.
@@ -23,6 +24,7 @@ use nix::sys::prctl;
 use nix::unistd::{
     Gid, Group, Uid, User, geteuid, getresgid, getresuid, initgroups, setgroups, setresgid, setresuid,
 };
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use tracing::{debug, info, warn};
 
 use super::Options;
@@ -65,6 +67,9 @@ const LOG: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ WriteFile | Truncate 
 
 /// Of the control socket's folder only the socket is ours.
 const SOCKET: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ MakeSock | RemoveFile });
+
+/// What a server that stays root keeps of it: files that are not root's are read and written, of those that it is held to.
+const LEFT_OF_ROOT: CapabilitySet = CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::DAC_READ_SEARCH);
 
 /// The user to become, with its group.
 #[derive(Debug, PartialEq, Eq)]
@@ -157,8 +162,8 @@ fn become_user(identity: &Identity) -> nix::Result<()> {
     if is_so { Ok(()) } else { Err(nix::errno::Errno::EPERM) }
 }
 
-/// Has the kernel keep this thread, and those that it starts, away from all files but those that the server is for, and
-/// from listening anywhere else. The version of what the kernel knows of that, or none if it does not.
+/// Has the kernel keep this thread, and those that it starts, away from all files but those that the server is for, from
+/// listening anywhere else, and from what root may do. The version of Landlock that the kernel has, or none if it has not.
 pub(super) fn confine(config: &Config, options: &Options) -> Option<i32> {
     if !config.sandbox {
         info!("no sandbox, as it was told");
@@ -168,13 +173,27 @@ pub(super) fn confine(config: &Config, options: &Options) -> Option<i32> {
     for folder in &readable {
         debug!("sandbox: may read {}", folder.display());
     }
-    match restrict(&readable, config) {
+    let confined = match restrict(&readable, config) {
         Ok(status) => tell(&status),
         Err(error) => {
             warn!("no sandbox: {error}");
             None
         }
+    };
+    if geteuid().is_root()
+        && let Err(error) = give_up_capabilities()
+    {
+        warn!("keeps what root may do: {error}");
     }
+    confined
+}
+
+/// Programs that root starts would have them again, but for `no_new_privs`.
+fn give_up_capabilities() -> rustix::io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    let left = capabilities(None)?.permitted & LEFT_OF_ROOT;
+    let inheritable = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: left, permitted: left, inheritable })
 }
 
 fn tell(status: &RestrictionStatus) -> Option<i32> {
