@@ -9,8 +9,8 @@
 //!   answers what it has read and who is connected, and ends
 //! ```
 //!
-//! Who gives up waiting says "no", and the new one ends; only where nobody says anything any more the old one is gone, and the new
-//! one is the server.
+//! Who gives up waiting, or is told to stop meanwhile, says "no", and the new one ends; only where nobody says anything any more the
+//! old one is gone, and the new one is the server.
 //!
 //! The new process must be free of what the old one gave up: the sandbox cannot be left, and whoever is confined hands that
 //! on to all that it starts (and could nest no more than 16 times). So a *starter* is started before the old one confines
@@ -26,6 +26,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -143,6 +144,8 @@ pub struct Kept {
 #[derive(Debug)]
 pub(super) struct Starter {
     line: Line,
+    /// Nobody is to take this one's place any more.
+    is_given_up: AtomicBool,
 }
 
 impl Starter {
@@ -153,7 +156,12 @@ impl Starter {
         command.arg(STARTER).arg("--").arg(&program.file).args(&program.arguments);
         // It ends with this process, when its line does; nobody else has the other end.
         command.stdin(theirs.0).spawn()?;
-        Ok(Starter { line: ours })
+        Ok(Starter { line: ours, is_given_up: AtomicBool::new(false) })
+    }
+
+    /// Has [`replace`](Starter::replace), in another thread, end whom it started.
+    pub(super) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
     }
 
     /// Starts a server that takes the place of this one, and gives it sockets. Waits until it is ready.
@@ -205,9 +213,13 @@ impl Starter {
                 Ok(None) => {}
                 Err(error) => break format!("cannot be started: the starter is gone ({error})"),
             }
-            if Instant::now() > end {
+            let is_given_up = self.is_given_up.load(Ordering::Relaxed);
+            if is_given_up || Instant::now() > end {
                 let _ = self.line.say("kill", None);
-                break format!("was not ready within {} s", READY_WITHIN.as_secs());
+                break match is_given_up {
+                    true => "is not waited for any more".to_owned(),
+                    false => format!("was not ready within {} s", READY_WITHIN.as_secs()),
+                };
             }
         };
         // The starter may be gone, and with it who could end the new one.
@@ -234,6 +246,11 @@ impl Successor {
         if let Err(error) = self.line.say("yours", None) {
             warn!("process {} did not hear that it is the server now: {error}", self.pid);
         }
+    }
+
+    /// It is not, and ends.
+    pub(super) fn refuse(&self) {
+        let _ = self.line.say("no", None);
     }
 }
 
@@ -413,7 +430,7 @@ mod tests {
     #[test]
     fn a_new_one_whose_starter_is_gone_is_told_that_the_old_one_goes_on() {
         let (ours, theirs) = Line::pair().unwrap();
-        let starter = Starter { line: ours };
+        let starter = Starter { line: ours, is_given_up: AtomicBool::new(false) };
         let waiting = thread::spawn(move || starter.replace(&[]));
         let line = loop {
             if let Some((words, Some(line))) = theirs.hear(READY_WITHIN).unwrap() {

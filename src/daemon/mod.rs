@@ -356,6 +356,7 @@ impl Main {
             match event {
                 Event::Stop(signal) => {
                     info!("{signal}: stopping");
+                    self.give_up_replacing(received);
                     return Ok(());
                 }
                 Event::Replaced(Ok(successor)) => {

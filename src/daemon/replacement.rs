@@ -16,6 +16,8 @@ use crate::control::{self, Reply};
 /// For connections of a server that was replaced: more than one may be idle, with a message at its end. Whoever goes on asking
 /// after that has to ask the new one.
 const DRAIN: Duration = Duration::from_secs(15);
+/// For the one that was started to be ended.
+const GIVE_UP: Duration = Duration::from_secs(2);
 
 impl Main {
     /// Has another server started that takes this one's place. Until it is ready, all goes on but reloads.
@@ -37,6 +39,29 @@ impl Main {
             let _ = reply.send(control::replace_reply(&Err(why.to_owned())));
         }
         self.obey_what_was_put_off();
+    }
+
+    /// This one is told to stop: so nobody is to take its place either, who would else take it for gone.
+    pub(super) fn give_up_replacing(&mut self, received: &Receiver<Event>) {
+        let Some((starter, reply)) = self.starter.as_ref().zip(self.replacing.take()) else { return };
+        starter.give_up();
+        let end = Instant::now() + GIVE_UP;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            match received.recv_timeout(left) {
+                Ok(Event::Replaced(result)) => {
+                    // It was ready in the same moment.
+                    if let Ok(successor) = &result {
+                        successor.refuse();
+                    }
+                    break;
+                }
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        if let Some(reply) = reply {
+            let _ = reply.send(control::replace_reply(&Err("this server was told to stop".to_owned())));
+        }
     }
 
     /// Somebody did. Each thing is let go of here before it is taken there, but for what both may do at a time: reading UDP,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::heir::{Heir, replace};
-use crate::server::{ANSWER_TIME, Process, Server, framed, read_framed, tcp_client};
+use crate::server::{ANSWER_TIME, PATIENCE, Process, Server, framed, read_framed, tcp_client};
 use crate::world::{self, SYDNEY, answer_from};
 
 /// Asks at a steady rate until told to stop; how many were asked, and how many of these had no answer.
@@ -196,4 +196,67 @@ services:
     assert_eq!(answer_from(&server, "www.example.com", SYDNEY), "192.0.2.10");
     assert_eq!(server.status()["overrides"], serde_json::json!([]));
     last.stop();
+}
+
+/// A server whose program waits, before it starts, until there is a file `go`; it leaves its number in `pid`.
+fn with_a_program_that_waits() -> Server {
+    let home = world::home();
+    let file = home.path("meridian");
+    fs::copy(env!("CARGO_BIN_EXE_meridian"), &file).expect("a program is copied");
+    let mut command = Command::new(&file);
+    command.args(["serve"]).current_dir(home.path(".")).env("NO_COLOR", "1");
+    let server = Server::of(Process::spawn(command), home);
+    fs::rename(&file, server.home.path("real")).expect("it is there");
+    let wait = "echo $$ >pid.new && mv pid.new pid; while [ ! -e go ]; do sleep 0.02; done";
+    server.home.write("meridian", format!("#!/bin/sh\n{wait}; exec ./real \"$@\"\n"));
+    fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("it is ours");
+    server
+}
+
+/// Who is on its way to take the place of a server that was just told to be replaced.
+fn who_waits(server: &Server) -> Heir {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(pid) =
+            fs::read_to_string(server.home.path("pid")).ok().and_then(|pid| pid.trim().parse().ok())
+        {
+            return Heir(pid);
+        }
+        assert!(Instant::now() < end, "nobody is started; {}", server.process.lines().join("\n"));
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn who_is_told_to_stop_while_another_starts_leaves_nobody_behind() {
+    let mut server = with_a_program_that_waits();
+    server.process.signal(Signal::SIGUSR2);
+    let heir = who_waits(&server);
+    server.process.signal(Signal::SIGTERM);
+    assert_eq!(server.process.wait_for_exit().code(), Some(0));
+    heir.wait_for_exit();
+    assert!(!server.home.path("run/meridian.sock").exists());
+}
+
+/// What it is told then, it hears when it is ready itself, for nobody is left who could end it.
+#[test]
+fn who_is_not_wanted_any_more_ends_and_the_old_one_goes_on() {
+    let mut server = with_a_program_that_waits();
+    let children = format!("/proc/{0}/task/{0}/children", server.process.pid());
+    let children = fs::read_to_string(children).expect("a list");
+    let starter = Heir(children.trim().parse().expect("the starter, and nobody else"));
+    server.process.signal(Signal::SIGUSR2);
+    let heir = who_waits(&server);
+    starter.signal(Signal::SIGKILL);
+    server.process.wait_for_line("the starter is gone");
+    server.tell(&["drain", "syd", "--reason", "a move"]).expect(0);
+    let drained = server.home.read("run/overrides.json");
+    server.home.write("go", "");
+    server.process.wait_for_line("the server that was to be replaced goes on");
+    heir.wait_for_exit();
+    assert_eq!(server.status()["pid"], u64::from(server.process.pid()));
+    assert_eq!(server.home.read("run/overrides.json"), drained);
+    assert_ne!(answer_from(&server, "www.example.com", SYDNEY), "");
+    server.process.signal(Signal::SIGTERM);
+    assert_eq!(server.process.wait_for_exit().code(), Some(0));
 }
