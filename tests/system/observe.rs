@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::failover::Website;
 use crate::operate::{checked_home, listeners};
+use crate::packet;
 use crate::server::{Home, PATIENCE, Process, Server, ask_tcp, ask_udp, tcp_client, udp_client};
 use crate::world::{
     self, FRANKFURT, SYDNEY, WASHINGTON, answer, answer_from, question_from, wait_for_answer,
@@ -119,6 +120,48 @@ fn wait_for_page(server: &Server, what: &str, is_so: impl Fn(&BTreeMap<String, f
         }
         assert!(Instant::now() < end, "never {what}:\n{page}");
     }
+}
+
+/// Each of them as often as no other.
+#[test]
+fn responses_that_are_rare_have_counters_of_their_own() {
+    let label = |letter: &str| letter.repeat(60);
+    let long = format!("{}.{}.{}.example.net.", label("a"), label("b"), label("c"));
+    let home = Home::new();
+    let soa = format!("soa: {{ primary: {long}, contact: {long} }}\n");
+    let records = format!("records: {{ \"@\": {{ NS: ns.example.net. }}, d: {{ DNAME: {long} }} }}\n");
+    home.write("zones/example.com.yaml", soa + &records);
+    tell_metrics(&home);
+    let configuration = home.read("meridian.yaml");
+    let server = Server::start(home);
+    let ask = |times: usize, words: &str| {
+        let query = packet::build(words.split(' ')).expect("a packet");
+        (0..times).for_each(|_| drop(ask_udp(server.at, &query)));
+    };
+    let tsig = "TSIG ANY 00000000 0021 0b686d61632d73686132353600000000000001012c0004aabbccdd494400000000";
+    ask(1, &format!("0000:1,0,0,0 {}.d.example.com. A IN", label("x")));
+    ask(2, "0000:1,0,0,0 x.example.com. A IN");
+    ask(3, &format!("0000:1,0,0,1 www.example.com. A IN 036b657900 {tsig}"));
+    ask(4, "0000:1,0,0,1 www.example.com. A IN 00 OPT 04d0 00010000 0000");
+    server.home.save("meridian.yaml", configuration + "answers: { cookies: { require: true } }\n");
+    server.tell(&["reload"]).expect(0);
+    ask(5, "0000:1,0,0,1 www.example.com. A IN 00 OPT 04d0 00000000 000c 000a0008 2464c4abcf10c957");
+
+    let counters = server.status()["counters"].clone();
+    let samples = samples(&page(&server));
+    for (name, rcode, count) in [
+        ("yxdomain", "YXDOMAIN", 1),
+        ("notauth", "NOTAUTH", 3),
+        ("badvers", "BADVERS", 4),
+        ("badcookie", "BADCOOKIE", 5),
+    ] {
+        assert_eq!(counters[name], count, "{name} of {counters:#}");
+        let sample = format!("meridian_responses_total{{rcode=\"{rcode}\"}}");
+        assert_eq!(samples.get(&sample), Some(&f64::from(count)), "{sample}");
+    }
+    assert_eq!(counters["would_amplify"], 2, "{counters:#}");
+    assert_eq!(samples["meridian_responses_would_amplify_total"], 2.0);
+    server.stop();
 }
 
 /// What promtool has to say against a page; nothing where it is not installed.
