@@ -174,6 +174,7 @@ impl Main {
             Serving::NotYet(listeners) => {
                 let (zones, services) =
                     (published.snapshot.zones().len(), published.snapshot.services().len());
+                self.health.hear_of_orders();
                 let published = Arc::new(ArcSwap::from_pointee(published));
                 let query_log = self.config.query_log.as_ref().map(Log::new);
                 let countries = self.config.countries.map(|every| Countries::new(every, &self.config.geodb));

@@ -44,9 +44,16 @@ impl Judge {
         Judge { verdict: Verdict::Unknown, fall, rise, filled: 0, good: 0, falls: 0, untried: 0 }
     }
 
-    /// Goes on from what was known before: from there, rise and fall count.
-    pub fn resume(&mut self, verdict: Verdict) {
+    /// Goes on from what was known before, and how often it had fallen: from there, rise and fall count.
+    pub fn resume(&mut self, verdict: Verdict, falls: u16) {
+        self.falls = falls.min(MOST_FALLS);
         self.set(verdict);
+    }
+
+    /// How often it fell lately.
+    #[must_use]
+    pub fn falls(&self) -> u16 {
+        self.falls
     }
 
     /// Up, down, or unknown.
@@ -112,7 +119,7 @@ impl Judge {
     }
 
     fn set(&mut self, verdict: Verdict) {
-        (self.verdict, self.filled) = (verdict, 0);
+        (self.verdict, self.filled, self.good) = (verdict, 0, 0);
     }
 }
 
@@ -260,6 +267,17 @@ mod tests {
         // That was its first fall: `rise` is enough.
         assert_eq!(judge.register(&good), None);
         assert_eq!(judge.register(&good), Some(Verdict::Up));
+    }
+
+    #[test]
+    fn meaning_7_rise_counts_from_what_was_known_elsewhere() {
+        let mut judge = Judge::new(2, 3);
+        (0..10).for_each(|_| assert_ne!(judge.register(&Attempt::Success), Some(Verdict::Down)));
+        judge.resume(Verdict::Down, 1);
+        let heard = [(); 3].map(|()| judge.register(&Attempt::Success));
+        assert_eq!(heard, [None, None, Some(Verdict::Up)]);
+        judge.resume(Verdict::Down, u16::MAX);
+        assert_eq!(judge.falls(), MOST_FALLS);
     }
 
     #[test]

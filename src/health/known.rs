@@ -2,30 +2,24 @@
 //! that are told of it.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::mem::{Discriminant, discriminant};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::board::{Target, Verdict};
+use super::checked::{Checked, Subject, subjects_of};
 use super::events::{Events, Kind};
-use super::judge::{self, Attempt, Judge};
-use super::memory::{Memory, RememberedVerdict};
+use super::judge::{self, Attempt};
+use super::memory::Memory;
 use super::moment::Moment;
 use super::overrides::{Deed, Order, Overrides, Refusal};
 use super::probe::{Certificate, Remarks};
 use super::publish::Published;
 use super::service::Around;
 use super::tries::Tries;
-use crate::change::content::Digest;
-use crate::site::Check;
 
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -45,50 +39,6 @@ pub(super) struct Known {
     folder: Option<PathBuf>,
     pub(super) events: Events,
     pub(super) tries: Tries,
-}
-
-/// What one task tries.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Subject {
-    pub(super) address: IpAddr,
-    pub(super) check: Check,
-}
-
-#[derive(Debug)]
-pub(super) struct Checked {
-    /// Of the subject, in the memory.
-    pub(super) key: String,
-    pub(super) judge: Judge,
-    pub(super) task: AbortHandle,
-    /// Whether an attempt has ended yet.
-    pub(super) tried: watch::Sender<bool>,
-    /// Whether the last attempt could not be made.
-    pub(super) in_trouble: bool,
-    /// Since when none has succeeded.
-    pub(super) failing: Option<Instant>,
-    /// How attempts end lately, and since when all of them have.
-    pub(super) ending: Option<(Discriminant<Attempt>, Instant)>,
-    /// While it is down, if that began in this run.
-    pub(super) fall: Option<Fall>,
-    /// What the server showed last, over TLS; and the one whose end was told of.
-    pub(super) certificate: Option<Certificate>,
-    pub(super) told: Option<Certificate>,
-    /// What the last attempt said; and since when the verdict stands.
-    pub(super) last: String,
-    /// How long it took, if it could be made.
-    pub(super) took: Option<Duration>,
-    /// What the last one said that was not good, and when.
-    pub(super) last_error: Option<(SystemTime, String)>,
-    pub(super) since: SystemTime,
-}
-
-/// How something came to be down.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Fall {
-    when: Instant,
-    /// What it was before, and since when.
-    before: Verdict,
-    since: SystemTime,
 }
 
 impl Known {
@@ -118,16 +68,14 @@ impl Known {
         self.memory = Memory::open(self.folder.as_deref(), at.wall, at.now);
     }
 
-    /// Goes on from where another process was when it wrote for the last time: that one never ceased to look.
-    pub(super) fn go_on(&mut self, at: Moment) {
+    /// Catches up with another process, which has written for the last time: that one never ceased to look.
+    pub(super) fn catch_up(&mut self, at: Moment) {
         self.recall_again(at);
         let Known { subjects, memory, canaries, .. } = self;
         let mut learnt = Vec::new();
         for (subject, checked) in subjects.iter_mut().filter(|(subject, _)| !canaries.contains(subject)) {
             let Some(known) = memory.take(&checked.key, at.now) else { continue };
-            if known.since() > checked.since && known.verdict() != checked.judge.verdict() {
-                checked.judge.resume(known.verdict());
-                (checked.since, checked.fall) = (known.since(), None);
+            if checked.learn(known, at) {
                 learnt.push(Arc::clone(subject));
             }
         }
@@ -152,26 +100,18 @@ impl Known {
         self.tell_of_certificate(subject, remarks.certificate, at.wall);
         let Some(checked) = self.subjects.get_mut(subject) else { return };
         let load = remarks.load;
-        checked.register(subject, attempt, took, remarks, at);
-        let (was_wavering, before) = (checked.judge.is_wavering(), checked.judge.verdict());
-        let changed = checked.judge.register(attempt);
+        let was_wavering = checked.judge.is_wavering();
+        let changed = checked.register(subject, attempt, took, remarks, at);
         let is_wavering = checked.judge.is_wavering();
-        checked.tried.send_replace(true);
-        if changed.is_some() {
-            let since = std::mem::replace(&mut checked.since, at.wall);
-            let has_fallen = checked.judge.verdict() == Verdict::Down;
-            checked.fall = has_fallen.then_some(Fall { when: at.now, before, since });
-            self.memory.is_outdated = true;
-        }
-        let evidence = changed.map(|_| checked.evidence(attempt, at.now));
+        self.memory.is_outdated |= changed.is_some();
         let is_canary = self.canaries.iter().any(|canary| **canary == *subject);
         if is_canary {
             self.look_at_canaries(at);
         }
-        if let Some((verdict, evidence)) = changed.zip(evidence) {
+        if let Some((verdict, evidence)) = &changed {
             let of_what = if is_canary { "canary " } else { "" };
             let text = format!("{of_what}{subject}: {verdict} ({evidence})");
-            match verdict {
+            match *verdict {
                 Verdict::Up => self.events.note(Kind::Verdict, text),
                 _ => self.events.warn(Kind::Verdict, text),
             }
@@ -264,10 +204,7 @@ impl Known {
     fn absolve(&mut self, since: Instant) {
         let mut absolved = Vec::new();
         for (subject, checked) in &mut self.subjects {
-            let Some(fall) = checked.fall.take_if(|fall| fall.when >= since) else { continue };
-            checked.judge.absolve(fall.before);
-            checked.since = fall.since;
-            absolved.push((Arc::clone(subject), fall.before));
+            absolved.extend(checked.absolve(since).map(|before| (Arc::clone(subject), before)));
         }
         self.memory.is_outdated |= !absolved.is_empty();
         for (subject, before) in absolved {
@@ -303,6 +240,7 @@ impl Known {
 
     /// Once a second. Gives what it takes to write down what is known, where that is due.
     pub(super) fn tick(&mut self, at: Moment) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
+        self.overrides.write_what_is_unwritten();
         self.expire(at);
         self.boards.retain(Published::is_held);
         // Once more after the last step: that is the one that arrives.
@@ -330,7 +268,7 @@ impl Known {
     /// Does what an operator asks. Gives what it comes to, a line for each site.
     pub(super) fn follow(&mut self, order: &Order, at: Moment) -> Result<Vec<String>, Refusal> {
         let layout = self.boards.last().and_then(Published::layout).unwrap_or_default();
-        let done = self.overrides.follow(order, &layout, at.milliseconds())?;
+        let mut done = self.overrides.follow(order, &layout, at.milliseconds())?;
         for line in &done {
             let why = if order.reason.is_empty() { String::new() } else { format!(": {}", order.reason) };
             self.events.warn(Kind::Override, format!("{line} (by {}{why})", order.by));
@@ -338,6 +276,11 @@ impl Known {
         // It may arrive before anybody looks again.
         self.is_moving |= self.overrides.is_moving(at.milliseconds());
         self.publish(at, |published, around| published.publish(None, around));
+        done.extend(
+            self.overrides
+                .unwritten()
+                .map(|why| format!("but a restart would not know yet, for it cannot be written ({why})")),
+        );
         Ok(done)
     }
 
@@ -355,14 +298,7 @@ impl Known {
         let cut_off = self.isolated.or(self.suspected);
         let verdicts = self.subjects.iter().filter_map(|(subject, checked)| {
             let is_canary = self.canaries.contains(subject);
-            let fell_with_it =
-                |fall: &Fall| !is_canary && cut_off.is_some_and(|cut_off| fall.when >= cut_off);
-            let (verdict, since) = match checked.fall.filter(fell_with_it) {
-                Some(fall) => (fall.before, fall.since),
-                None => (checked.judge.verdict(), checked.since),
-            };
-            let is_failing = is_canary && checked.failing.is_some();
-            Some((checked.key.clone(), RememberedVerdict::of(verdict, since, is_failing)?))
+            Some((checked.key.clone(), checked.remember(is_canary, cut_off)?))
         });
         let verdicts = verdicts.collect();
         self.memory.begin_to_write(verdicts, newest.sites_to_remember(), at.wall, at.now)
@@ -400,76 +336,6 @@ impl Known {
     }
 }
 
-impl Checked {
-    /// Notes what an attempt said. Trouble of our own is told when it begins and when it ends: it takes no
-    /// site away, so nobody would notice.
-    pub(super) fn register(
-        &mut self,
-        subject: &Subject,
-        attempt: &Attempt,
-        took: Duration,
-        remarks: Remarks,
-        at: Moment,
-    ) {
-        self.certificate = remarks.certificate;
-        self.last = match attempt {
-            Attempt::Success => remarks.words.unwrap_or_else(|| "good".to_owned()),
-            Attempt::Failure(text) | Attempt::LocalTrouble(text) => text.clone(),
-        };
-        self.failing = match attempt {
-            Attempt::Success => None,
-            _ => self.failing.or(Some(at.now)),
-        };
-        let how = discriminant(attempt);
-        self.ending = self.ending.filter(|(earlier, _)| *earlier == how).or(Some((how, at.now)));
-        if self.failing.is_some() {
-            self.last_error = Some((at.wall, self.last.clone()));
-        }
-        let is_trouble = matches!(attempt, Attempt::LocalTrouble(_));
-        self.took = (!is_trouble).then_some(took);
-        match (self.in_trouble, is_trouble) {
-            (false, true) => warn!("{subject}: cannot be checked from here ({})", self.last),
-            (true, false) => info!("{subject}: can be checked from here again"),
-            _ => {}
-        }
-        self.in_trouble = is_trouble;
-    }
-
-    /// What the last attempt said, and for how long attempts have ended as it did, if it was not the first.
-    fn evidence(&self, last: &Attempt, now: Instant) -> String {
-        let how = match last {
-            Attempt::Success => "good",
-            Attempt::Failure(_) => "failing",
-            Attempt::LocalTrouble(_) => "not possible",
-        };
-        match self.ending.map_or(Duration::ZERO, |(_, since)| now.duration_since(since)) {
-            Duration::ZERO => self.last.clone(),
-            long if self.last == how => format!("{how} for {:.1} s", long.as_secs_f64()),
-            long => format!("{}, {how} for {:.1} s", self.last, long.as_secs_f64()),
-        }
-    }
-}
-
-impl Subject {
-    /// What it is known by in the memory: as people know it, and what else decides, for checks that look alike may not be.
-    pub(super) fn key(&self) -> String {
-        let digest = Digest::of(format!("{:?}", self.check).as_bytes()).to_string();
-        format!("{self} {}", &digest[..16])
-    }
-}
-
-impl fmt::Display for Subject {
-    /// `192.0.2.1 port 80, http www.example.com/healthz`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let before_kind = if self.check.port.is_some() { " " } else { ", " };
-        write!(f, "{}{before_kind}{}", self.address, self.check)
-    }
-}
-
-pub(super) fn subjects_of(target: &Target) -> impl Iterator<Item = Subject> {
-    target.checks.iter().map(|check| Subject { address: target.address, check: check.clone() })
-}
-
 /// `13 days`, or of less than two `31 hours`.
 fn in_days(time: Duration) -> String {
     match time.as_secs() / 3600 {
@@ -480,13 +346,15 @@ fn in_days(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use tokio::runtime::Handle;
 
     use super::*;
     use crate::health::board::{Board, Layout, ServiceSlots, Share, SiteOfService};
     use crate::health::overrides::Wish;
     use crate::health::{Health, Status, lock};
-    use crate::site::{BlastRadius, CheckKind, Guards, HttpCheck, MinUp};
+    use crate::site::{BlastRadius, Check, CheckKind, Guards, MinUp};
 
     const SITES: u8 = 3;
     const CANARY: u8 = 100;
@@ -677,6 +545,51 @@ mod tests {
         assert_eq!(Overrides::open(Some(folder.path())).list(), said);
     }
 
+    /// A disk may be full for hours; what an operator says meanwhile is to be known when it is not.
+    #[tokio::test]
+    async fn what_operators_said_is_written_when_it_can_be_and_they_hear_that_it_is_not_yet() {
+        let home = tempfile::tempdir().unwrap();
+        let (folder, aside) = (home.path().join("state"), home.path().join("aside"));
+        // Nothing can be written below what is no folder.
+        std::fs::write(&folder, "").unwrap();
+        let health = Health::new(Handle::current(), Some(&folder));
+        let _board = health.adopt(layout());
+        let done = health.follow(&drain_over(0)).unwrap();
+        assert!(done.len() == 2 && done[1].contains("a restart would not know yet"), "{done:?}");
+        let tick = || drop(lock(&health.known).tick(Moment::read()));
+        tick();
+        std::fs::remove_file(&folder).unwrap();
+        tick();
+        assert_eq!(Overrides::open(Some(&folder)).list(), health.overrides());
+
+        // Nor is it forgotten where another server takes over first.
+        std::fs::rename(&folder, &aside).unwrap();
+        std::fs::write(&folder, "").unwrap();
+        health.follow(&Order { site: "s1".to_owned(), ..drain_over(0) }).unwrap();
+        std::fs::remove_file(&folder).unwrap();
+        std::fs::rename(&aside, &folder).unwrap();
+        let next = Health::beside(Handle::current(), &folder);
+        let board = next.adopt(layout());
+        let drained = || [0, 1, 2].map(|site| board.share(site) == Share::DRAINED);
+        assert_eq!(drained(), [true, false, false]);
+        health.give_state_away();
+        next.take_state_over();
+        assert_eq!(drained(), [true, true, false]);
+    }
+
+    #[tokio::test]
+    async fn who_is_about_to_answer_beside_another_server_hears_what_operators_told_that_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let health = Health::new(Handle::current(), Some(folder.path()));
+        let _served = health.adopt(layout());
+        let next = Health::beside(Handle::current(), folder.path());
+        let board = next.adopt(layout());
+        health.follow(&drain_over(0)).unwrap();
+        assert_eq!(board.share(0), Share::FULL);
+        next.hear_of_orders();
+        assert_eq!(board.share(0), Share::DRAINED);
+    }
+
     /// The first site, over so many seconds.
     fn drain_over(seconds: u64) -> Order {
         Order {
@@ -733,26 +646,5 @@ mod tests {
             after.look_at_clock(now);
             assert_eq!(after.share("s0", &layout.services[0].name, now), Share::DRAINED);
         }
-    }
-
-    #[test]
-    fn checks_that_look_alike_have_keys_of_their_own() {
-        let http = |status, body: Option<&str>| {
-            let mut subject = subject(0);
-            subject.check.kind = CheckKind::Http(HttpCheck {
-                path: "/".to_owned(),
-                host: None,
-                status: vec![status],
-                body: body.map(str::to_owned),
-                load: None,
-            });
-            subject
-        };
-        let (one, status, body) =
-            (http((200, 399), None), http((200, 200), None), http((200, 399), Some("ok")));
-        assert_eq!(one.to_string(), status.to_string());
-        assert_eq!(one.key(), http((200, 399), None).key());
-        assert_ne!(one.key(), status.key());
-        assert_ne!(one.key(), body.key());
     }
 }

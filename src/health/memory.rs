@@ -28,6 +28,8 @@ use crate::replace::replace;
 const FILE: &str = "verdicts.json";
 /// What was written longer ago tells nothing.
 const TRUSTED: Duration = Duration::from_secs(600);
+/// What is written no later than this after a moment is of that moment.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// How often it is written while nothing changes, so that it is fresh when it is needed.
 const FRESH: Duration = Duration::from_secs(60);
 
@@ -58,10 +60,14 @@ struct Earlier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RememberedVerdict {
     is_up: bool,
+    /// In milliseconds since 1970.
     since: u64,
     /// The last attempt failed, whatever the verdict is yet: of canaries.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_failing: bool,
+    /// How often it fell lately.
+    #[serde(default)]
+    falls: u16,
 }
 
 /// What has come of verdicts, loads and time at a site.
@@ -163,14 +169,19 @@ impl Site {
 impl RememberedVerdict {
     /// None for what there is no verdict on.
     #[must_use]
-    pub(super) fn of(verdict: Verdict, since: SystemTime, is_failing: bool) -> Option<RememberedVerdict> {
+    pub(super) fn of(
+        verdict: Verdict,
+        since: SystemTime,
+        is_failing: bool,
+        falls: u16,
+    ) -> Option<RememberedVerdict> {
         let is_up = match verdict {
             Verdict::Up => true,
             Verdict::Down => false,
             _ => return None,
         };
-        let since = since.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        Some(RememberedVerdict { is_up, since, is_failing })
+        let since = since.duration_since(UNIX_EPOCH).map_or(0, in_milliseconds);
+        Some(RememberedVerdict { is_up, since, is_failing, falls })
     }
 
     /// The verdict.
@@ -188,7 +199,13 @@ impl RememberedVerdict {
     /// Since when.
     #[must_use]
     pub(super) fn since(self) -> SystemTime {
-        UNIX_EPOCH.checked_add(Duration::from_secs(self.since)).unwrap_or(UNIX_EPOCH)
+        UNIX_EPOCH.checked_add(Duration::from_millis(self.since)).unwrap_or(UNIX_EPOCH)
+    }
+
+    /// How often it fell lately.
+    #[must_use]
+    pub(super) fn falls(self) -> u16 {
+        self.falls
     }
 }
 
@@ -274,8 +291,16 @@ impl Earlier {
     /// None where it is too long ago.
     fn of(file: File, wall: SystemTime, now: Instant) -> Option<Earlier> {
         let written = UNIX_EPOCH.checked_add(Duration::from_millis(file.written))?;
-        // Written in the future: by a clock that was wrong, then or now.
-        let age = wall.duration_since(written).ok().filter(|age| *age <= TRUSTED)?;
+        // Written in the future: by a clock that was wrong, then or now. But it may have been written between the look at the clock and
+        // the look at the file.
+        let age = match wall.duration_since(written) {
+            Ok(age) => age,
+            Err(early) if early.duration() < AT_ONCE => Duration::ZERO,
+            Err(_) => return None,
+        };
+        if age > TRUSTED {
+            return None;
+        }
         let written = now.checked_sub(age)?;
         let by_name =
             |site: Site| (SiteOfService { service: site.service.clone(), site: site.site.clone() }, site);
@@ -318,7 +343,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let now = Instant::now();
         let mut memory = Memory::open(Some(folder.path()), wall(0), now);
-        let down = RememberedVerdict::of(Verdict::Down, wall(-50), false).unwrap();
+        let down = RememberedVerdict::of(Verdict::Down, wall(-50), false, 0).unwrap();
         let left = guard::Remembered::new(false, now.checked_sub(Duration::from_millis(100_250)));
         let verdicts = HashMap::from([("a".to_owned(), down)]);
         let left = RememberedSite { guard: left, ..RememberedSite::default() };
@@ -353,6 +378,14 @@ mod tests {
     fn what_was_written_in_the_future_is_worth_nothing() {
         assert!(!is_known(-1, 0));
         assert!(!is_known(-1, 2));
+    }
+
+    /// A server that is about to take another's place reads while that one writes.
+    #[test]
+    fn what_was_written_just_after_the_clock_was_read_is_known() {
+        let (folder, now) = (folder(), Instant::now());
+        let just_before = wall(0) - Duration::from_millis(999);
+        assert!(Memory::open(Some(folder.path()), just_before, now).take("a", now).is_some());
     }
 
     #[test]
@@ -394,7 +427,7 @@ mod tests {
         let now = Instant::now();
         let mut memory = Memory::open(Some(folder.path()), wall(0), now);
         let mut begin = |name: &str| {
-            let up = RememberedVerdict::of(Verdict::Up, wall(0), false).unwrap();
+            let up = RememberedVerdict::of(Verdict::Up, wall(0), false, 0).unwrap();
             memory.begin_to_write(HashMap::from([(name.to_owned(), up)]), Vec::new(), wall(0), now).unwrap()
         };
         let (older, newer) = (begin("older"), begin("newer"));

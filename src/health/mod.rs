@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
 use tracing::{debug, info, warn};
@@ -30,6 +30,7 @@ use tracing::{debug, info, warn};
 use crate::site::Check;
 
 pub mod board;
+mod checked;
 pub mod events;
 pub mod guard;
 pub mod judge;
@@ -50,9 +51,9 @@ mod turns;
 pub use publish::{Held, Loaded};
 
 use board::{Board, Layout, Verdict};
+use checked::{Checked, Subject, subjects_of};
 use events::{Event, Kind};
-use judge::Judge;
-use known::{Checked, Known, Subject, subjects_of};
+use known::Known;
 use memory::RememberedVerdict;
 use moment::Moment;
 use overrides::{Order, Override, Refusal};
@@ -195,12 +196,26 @@ impl Health {
         let write = {
             let mut known = lock(&self.known);
             let write = known.remember(at);
+            known.overrides.write_what_is_unwritten();
             known.overrides.set_anothers(true);
             write
         };
         // After this one nothing is under way any more that could come after what the other one writes.
         if let Some(Err(error)) = write.map(|write| write()) {
-            warn!("{error}; the new server's next start will not know the verdicts");
+            warn!("{error}; the new server goes on from what was written before");
+        }
+    }
+
+    /// Beside another process, which operators speak to: what they have said by now stands here, too. To be called when this one is about to
+    /// answer.
+    pub fn hear_of_orders(&self) {
+        let at = Moment::read();
+        let mut known = lock(&self.known);
+        if known.overrides.is_anothers() {
+            known.overrides.read_again();
+            known.expire(at);
+            known.is_moving |= known.overrides.is_moving(at.milliseconds());
+            known.publish(at, |published, around| published.publish(None, around));
         }
     }
 
@@ -213,7 +228,7 @@ impl Health {
     fn take_state_over_at(&self, at: Moment) {
         let mut known = lock(&self.known);
         known.overrides.set_anothers(false);
-        known.go_on(at);
+        known.catch_up(at);
         known.memory.is_outdated = true;
         known.expire(at);
         known.is_moving |= known.overrides.is_moving(at.milliseconds());
@@ -356,30 +371,9 @@ impl Health {
     }
 
     fn start(&self, subject: &Arc<Subject>, remembered: Option<RememberedVerdict>, at: Moment) -> Checked {
-        let mut judge = Judge::new(subject.check.fall, subject.check.rise);
-        if let Some(remembered) = remembered {
-            judge.resume(remembered.verdict());
-        }
         let (known, turns) = (Arc::downgrade(&self.known), Arc::clone(&self.turns));
         let task = self.runtime.spawn(check_for_ever(Arc::clone(subject), known, turns)).abort_handle();
-        Checked {
-            key: subject.key(),
-            judge,
-            task,
-            // What was known a moment ago need not be waited for.
-            tried: watch::Sender::new(remembered.is_some()),
-            in_trouble: false,
-            // A canary that failed when the last run ended fails until it is tried again: this server is still cut off.
-            failing: remembered.filter(|remembered| remembered.is_failing()).map(|_| at.now),
-            ending: None,
-            fall: None,
-            certificate: None,
-            told: None,
-            last: remembered.map_or("not tried yet", |_| "not tried yet since the last start").to_owned(),
-            took: None,
-            last_error: None,
-            since: remembered.map_or(at.wall, RememberedVerdict::since),
-        }
+        Checked::new(subject, task, remembered, at)
     }
 }
 

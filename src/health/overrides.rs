@@ -135,6 +135,8 @@ pub struct Overrides {
     /// Another process is the one that writes there.
     is_anothers: bool,
     list: Vec<Override>,
+    /// Why what stands is not written down yet.
+    unwritten: Option<String>,
     /// By the clock on the wall, when it was looked at last.
     looked: Milliseconds,
 }
@@ -201,6 +203,19 @@ impl Overrides {
     #[must_use]
     pub fn is_anothers(&self) -> bool {
         self.is_anothers
+    }
+
+    /// Why a restart would not know what stands, where it would not.
+    #[must_use]
+    pub fn unwritten(&self) -> Option<&str> {
+        self.unwritten.as_deref()
+    }
+
+    /// Tries again what could not be written.
+    pub fn write_what_is_unwritten(&mut self) {
+        if self.unwritten.is_some() {
+            self.save();
+        }
     }
 
     /// All that stands, in the order in which it was said.
@@ -362,15 +377,18 @@ impl Overrides {
         self.list.iter().filter(move |standing| standing.is_about(site, service))
     }
 
-    fn save(&self) {
+    /// Trouble is told once, however often it is tried.
+    fn save(&mut self) {
         let Some(path) = self.path.as_ref().filter(|_| !self.is_anothers) else { return };
         let file = File { overrides: self.list.clone() };
         let written = serde_json::to_vec_pretty(&file)
             .map_err(io::Error::other)
             .and_then(|octets| replace(path, &octets));
-        if let Err(error) = written {
-            warn!("{}: {error}; a restart will not know what is drained and forced", path.display());
+        let unwritten = written.err().map(|error| format!("{}: {error}", path.display()));
+        if let (Some(why), None) = (&unwritten, &self.unwritten) {
+            warn!("{why}; a restart will not know what is drained and forced until that is mended");
         }
+        self.unwritten = unwritten;
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 use super::board::{Board, Layout, ServiceSlots, Share, SiteOfService, Target, Verdict};
+use super::checked::Subject;
 use super::guard::{Hold, Remembered};
-use super::known::Subject;
 use super::memory::RememberedSite;
 use super::overrides::{Deed, Milliseconds, Override};
 use super::service::{Around, OfService, OfSite};

@@ -103,15 +103,19 @@ impl OfService {
         })
     }
 
-    /// A site goes on as it was in the last run.
+    /// A site goes on as it was in the last run, or in another process. This one may have seen it come back before that one did, or
+    /// not yet.
     pub(super) fn resume(&mut self, index: usize, known: RememberedSite) {
         let RememberedSite { guard, back, relief, price } = known;
         let (report, shedding) = relief.unzip();
         let shedding = shedding.unwrap_or_default();
         // What was told of already is not told again.
-        let hold = self.sites[index].hold;
-        self.sites[index] = OfSite { guard, back, report, shedding, hold, ..OfSite::default() };
+        let OfSite { hold, back: seen_back, was_down, .. } = self.sites[index];
+        let was_down = was_down && back.is_none();
+        self.sites[index] = OfSite { guard, back: back.or(seen_back), report, shedding, hold, was_down };
         self.prices.of_sites[index] = price;
+        // Whatever they were for: it is looked at anew.
+        self.parts.clear();
     }
 
     /// Decides, and puts it on a board.
@@ -416,6 +420,40 @@ mod tests {
             is_news: false,
             wall: 0,
             now,
+        }
+    }
+
+    /// The share that a site has in a server that takes another's place, a moment after: of one that was seen here, and that
+    /// there was known to be down until so many seconds ago, or still.
+    fn share_after_resuming(is_up_here: bool, back_there: Option<u64>) -> Share {
+        let board = Arc::new(Board::new(layout()));
+        let mut published = Published::new(&board, HashMap::new(), None);
+        let (overrides, mut events, start) = (Overrides::default(), Events::default(), Instant::now());
+        let mut publish = |published: &mut Published, seconds| {
+            let now = start + Duration::from_secs(seconds);
+            published.publish(None, &mut around(&overrides, &mut events, now));
+        };
+        published.note(0, Some(Verdict::Down), false);
+        publish(&mut published, 100);
+        if is_up_here {
+            published.note(0, Some(Verdict::Up), false);
+            publish(&mut published, 130);
+        }
+        let back = back_there.map(|seconds| start + Duration::from_secs(130 - seconds));
+        let known = RememberedSite { guard: Remembered::default(), back, ..RememberedSite::default() };
+        published.resume(true, |site| (site.site == "s0").then_some(known));
+        published.note(0, Some(Verdict::Up), false);
+        publish(&mut published, 130);
+        board.share(0)
+    }
+
+    #[test]
+    fn who_came_back_here_before_it_did_in_the_other_server_starts_slowly_too() {
+        let part = |seconds: f64| Share((f64::from(Share::FULL.0) * seconds / 60.0) as u16);
+        assert_eq!(share_after_resuming(true, None), Share(1));
+        assert_eq!(share_after_resuming(false, None), Share(1));
+        for is_up_here in [true, false] {
+            assert_eq!(share_after_resuming(is_up_here, Some(30)), part(30.0));
         }
     }
 

@@ -16,9 +16,10 @@ use super::schedule::{Cut, End, Fate, Schedule, Step, Word};
 use super::words::Words;
 use super::world::{MOST_SITES, WORLDS, World};
 use crate::health::board::{Board, Share, Verdict};
+use crate::health::checked::Subject;
 use crate::health::guard::Hold;
 use crate::health::judge::Attempt;
-use crate::health::known::{Known, Subject};
+use crate::health::known::Known;
 use crate::health::moment::Moment;
 use crate::health::overrides::{Order, Refusal};
 use crate::health::probe::Remarks;
@@ -226,7 +227,7 @@ impl Play {
         self.plan(after * 1000, Due::Adopt);
     }
 
-    /// It has read everything; its first attempts are under way, and the old one's go on.
+    /// It has read everything, and asks sites too; the old one goes on.
     fn adopt_beside(&mut self) {
         self.write();
         let at = self.moment();
@@ -401,6 +402,10 @@ impl Play {
                     if let Some(write) = lock(&self.health.known).tick(at) {
                         self.unwritten = Some(Box::new(write));
                     }
+                    if let Some((successor, _)) = &self.successor {
+                        let write = lock(&successor.known).tick(at);
+                        assert!(write.is_none(), "what is written is another's");
+                    }
                     self.words.tick(self.wall());
                     return Some(Happened::Tick);
                 }
@@ -438,7 +443,9 @@ impl Play {
         let took = Duration::from_millis(1);
         lock(&self.health.known).register(&asked.subject, attempt, took, Remarks::default(), at);
         let result = asked.hear(attempt);
-        if let Some((successor, _)) = self.successor.as_ref().filter(|_| asked.slot.is_none()) {
+        // The other one asks by itself, at the same times for all that this says; of sites once it has read them.
+        let asks = |(_, board): &&(Health, Option<Arc<Board>>)| asked.slot.is_none() || board.is_some();
+        if let Some((successor, _)) = self.successor.as_ref().filter(asks) {
             lock(&successor.known).register(&asked.subject, attempt, took, Remarks::default(), at);
             asked.beside[result] += 1;
         }
