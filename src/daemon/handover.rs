@@ -357,7 +357,8 @@ pub fn run_starter(file: &PathBuf, arguments: &[OsString]) -> io::Result<()> {
                     }
                     Err(error) => format!("ended {}: {error}", file.display()),
                 };
-                line.say(&said, None)?;
+                // Who is gone by now may have said "kill" before.
+                let _ = line.say(&said, None);
             }
             Ok(Some(_)) => {
                 if let Some(child) = &mut started {
@@ -371,7 +372,7 @@ pub fn run_starter(file: &PathBuf, arguments: &[OsString]) -> io::Result<()> {
             && let Some(status) = child.try_wait()?
         {
             started = None;
-            line.say(&format!("ended {status}"), None)?;
+            let _ = line.say(&format!("ended {status}"), None);
         }
     }
 }

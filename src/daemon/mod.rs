@@ -365,7 +365,9 @@ impl Main {
                 }
                 Event::Replaced(Err(why)) => self.go_on(&why),
                 Event::Yours => self.be_the_server()?,
-                Event::Unwanted => return Err("the server that was to be replaced goes on".to_owned()),
+                Event::Unwanted => {
+                    return Err("the server that was here is not to be replaced any more".to_owned());
+                }
                 Event::Command(Command::Replace, reply) if self.replacing.is_some() => {
                     let why = "waits: another one is about to be ready".to_owned();
                     let _ = reply.send(control::replace_reply(&Err(why)));

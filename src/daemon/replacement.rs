@@ -24,6 +24,9 @@ impl Main {
     pub(super) fn replace(&mut self, reply: Option<oneshot::Sender<Reply>>) {
         self.replacing = Some(reply);
         let Some(starter) = self.starter.clone() else { return self.go_on("has nobody to start it") };
+        if let Some(why) = self.health.orders_that_a_restart_would_not_know() {
+            return self.go_on(&format!("would not know what is drained and forced ({why})"));
+        }
         info!("another server is started to take the place of this one");
         let (kept, events) = (Arc::clone(&self.kept), self.events.clone());
         let wait = move || drop(events.send(Event::Replaced(starter.replace(&kept))));
@@ -41,9 +44,10 @@ impl Main {
         self.obey_what_was_put_off();
     }
 
-    /// This one is told to stop: so nobody is to take its place either, who would else take it for gone.
+    /// This one is told to stop: so nobody is to take its place either, who would else take it for gone. Whoever asked for that hears
+    /// what all hear who have asked something of a server that stops.
     pub(super) fn give_up_replacing(&mut self, received: &Receiver<Event>) {
-        let Some((starter, reply)) = self.starter.as_ref().zip(self.replacing.take()) else { return };
+        let Some((starter, _)) = self.starter.as_ref().zip(self.replacing.take()) else { return };
         starter.give_up();
         let end = Instant::now() + GIVE_UP;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
@@ -58,9 +62,6 @@ impl Main {
                 Ok(_) => {}
                 Err(_) => break,
             }
-        }
-        if let Some(reply) = reply {
-            let _ = reply.send(control::replace_reply(&Err("this server was told to stop".to_owned())));
         }
     }
 

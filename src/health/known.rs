@@ -240,7 +240,7 @@ impl Known {
 
     /// Once a second. Gives what it takes to write down what is known, where that is due.
     pub(super) fn tick(&mut self, at: Moment) -> Option<impl FnOnce() -> Result<(), String> + Send + use<>> {
-        self.overrides.write_what_is_unwritten();
+        self.overrides.write_if_it_is_time();
         self.expire(at);
         self.boards.retain(Published::is_held);
         // Once more after the last step: that is the one that arrives.
@@ -276,11 +276,9 @@ impl Known {
         // It may arrive before anybody looks again.
         self.is_moving |= self.overrides.is_moving(at.milliseconds());
         self.publish(at, |published, around| published.publish(None, around));
-        done.extend(
-            self.overrides
-                .unwritten()
-                .map(|why| format!("but a restart would not know yet, for it cannot be written ({why})")),
-        );
+        done.extend(self.overrides.unwritten().map(|why| {
+            format!("but a restart or a replacement would not know yet, for it cannot be written ({why})")
+        }));
         Ok(done)
     }
 
@@ -555,11 +553,16 @@ mod tests {
         let health = Health::new(Handle::current(), Some(&folder));
         let _board = health.adopt(layout());
         let done = health.follow(&drain_over(0)).unwrap();
-        assert!(done.len() == 2 && done[1].contains("a restart would not know yet"), "{done:?}");
+        assert!(
+            done.len() == 2 && done[1].contains("a restart or a replacement would not know yet"),
+            "{done:?}"
+        );
         let tick = || drop(lock(&health.known).tick(Moment::read()));
         tick();
         std::fs::remove_file(&folder).unwrap();
-        tick();
+        while lock(&health.known).overrides.unwritten().is_some() {
+            tick();
+        }
         assert_eq!(Overrides::open(Some(&folder)).list(), health.overrides());
 
         // Nor is it forgotten where another server takes over first.

@@ -109,8 +109,8 @@ impl Health {
         Health::of(runtime, Known::recall(folder, Moment::read()))
     }
 
-    /// The same, beside another process that still is the server. What that one writes is read, again with the first board and once more when
-    /// it has let go; nothing is written until then, which is [`take_state_over`](Health::take_state_over).
+    /// The same, beside another process that still is the server. What that one writes is read, again with the first board, with
+    /// [`hear_of_orders`](Health::hear_of_orders), and once more when it has let go; nothing is written until then, which is [`take_state_over`](Health::take_state_over).
     #[must_use]
     pub fn beside(runtime: Handle, folder: &Path) -> Health {
         Health::beside_at(runtime, folder, Moment::read())
@@ -187,6 +187,14 @@ impl Health {
         lock(&self.known).follow(order, Moment::read())
     }
 
+    /// Why a restart would not know what operators said, after one more try to write it; none where it would.
+    #[must_use]
+    pub fn orders_that_a_restart_would_not_know(&self) -> Option<String> {
+        let mut known = lock(&self.known);
+        known.overrides.write_what_is_unwritten();
+        known.overrides.unwritten().map(str::to_owned)
+    }
+
     /// Somebody else is the server from now on: what is known is written down, and nothing is ever after.
     pub fn give_state_away(&self) {
         self.give_state_away_at(Moment::read());
@@ -197,6 +205,9 @@ impl Health {
             let mut known = lock(&self.known);
             let write = known.remember(at);
             known.overrides.write_what_is_unwritten();
+            if let Some(why) = known.overrides.unwritten() {
+                warn!("{why}; the new server does not know what was drained and forced lately");
+            }
             known.overrides.set_anothers(true);
             write
         };
@@ -384,6 +395,7 @@ impl Drop for Health {
         for checked in known.subjects.values() {
             checked.task.abort();
         }
+        known.overrides.write_what_is_unwritten();
         if let Some(write) = known.remember(Moment::read()) {
             let result = write();
             known.memory.wrote(result);
@@ -400,7 +412,7 @@ async fn tick(known: Weak<Mutex<Known>>) {
         let Some(known) = known.upgrade() else { return };
         let write = lock(&known).tick(Moment::read());
         // Neither under the lock nor here: a disk may take its time, and checks must not. (What an operator says is written under the
-        // lock before it is done: that is rare, and must not be lost.)
+        // lock before it is done: that is rare, and must not be lost; what could not be is tried again as the disk lets it.)
         if let Some(write) = write {
             let result = spawn_blocking(write).await.unwrap_or_else(|error| Err(error.to_string()));
             lock(&known).memory.wrote(result);

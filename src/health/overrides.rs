@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::board::{Layout, Share};
 use crate::finding::did_you_mean;
@@ -19,6 +19,8 @@ use crate::replace::replace;
 
 /// Within the state folder.
 const FILE: &str = "overrides.json";
+/// What could not be written is tried again after so many times as long as that took.
+const PATIENCE: u32 = 20;
 
 /// Milliseconds since 1970: expiry goes by the clock on the wall, also over restarts.
 pub type Milliseconds = u64;
@@ -135,8 +137,8 @@ pub struct Overrides {
     /// Another process is the one that writes there.
     is_anothers: bool,
     list: Vec<Override>,
-    /// Why what stands is not written down yet.
-    unwritten: Option<String>,
+    /// Why what stands is not written down yet, and when it is tried again.
+    unwritten: Option<(String, Instant)>,
     /// By the clock on the wall, when it was looked at last.
     looked: Milliseconds,
 }
@@ -208,12 +210,19 @@ impl Overrides {
     /// Why a restart would not know what stands, where it would not.
     #[must_use]
     pub fn unwritten(&self) -> Option<&str> {
-        self.unwritten.as_deref()
+        self.unwritten.as_ref().map(|(why, _)| why.as_str())
     }
 
     /// Tries again what could not be written.
     pub fn write_what_is_unwritten(&mut self) {
         if self.unwritten.is_some() {
+            self.save();
+        }
+    }
+
+    /// The same, if it is time again: others wait meanwhile, and a disk may take long to say no.
+    pub fn write_if_it_is_time(&mut self) {
+        if self.unwritten.as_ref().is_some_and(|(_, again)| Instant::now() >= *again) {
             self.save();
         }
     }
@@ -381,14 +390,22 @@ impl Overrides {
     fn save(&mut self) {
         let Some(path) = self.path.as_ref().filter(|_| !self.is_anothers) else { return };
         let file = File { overrides: self.list.clone() };
+        let begun = Instant::now();
         let written = serde_json::to_vec_pretty(&file)
             .map_err(io::Error::other)
             .and_then(|octets| replace(path, &octets));
-        let unwritten = written.err().map(|error| format!("{}: {error}", path.display()));
-        if let (Some(why), None) = (&unwritten, &self.unwritten) {
-            warn!("{why}; a restart will not know what is drained and forced until that is mended");
+        let name = path.display();
+        match (&written, &self.unwritten) {
+            (Err(error), None) => {
+                warn!(
+                    "{name}: {error}; a restart will not know what is drained and forced until that is mended"
+                );
+            }
+            (Ok(()), Some(_)) => info!("{name}: what is drained and forced is written down by now"),
+            _ => {}
         }
-        self.unwritten = unwritten;
+        let again = Instant::now() + begun.elapsed() * PATIENCE;
+        self.unwritten = written.err().map(|error| (format!("{name}: {error}"), again));
     }
 }
 

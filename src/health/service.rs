@@ -111,7 +111,8 @@ impl OfService {
         let shedding = shedding.unwrap_or_default();
         // What was told of already is not told again.
         let OfSite { hold, back: seen_back, was_down, .. } = self.sites[index];
-        let was_down = was_down && back.is_none();
+        // Where it is not in there, it comes back here; where it is, it has come back for good, or is on its way.
+        let (was_down, seen_back) = if guard.is_in() { (false, None) } else { (was_down, seen_back) };
         self.sites[index] = OfSite { guard, back: back.or(seen_back), report, shedding, hold, was_down };
         self.prices.of_sites[index] = price;
         // Whatever they were for: it is looked at anew.
@@ -423,9 +424,9 @@ mod tests {
         }
     }
 
-    /// The share that a site has in a server that takes another's place, a moment after: of one that was seen here, and that
-    /// there was known to be down until so many seconds ago, or still.
-    fn share_after_resuming(is_up_here: bool, back_there: Option<u64>) -> Share {
+    /// The share that a site has in a server that takes another's place, a moment after: of one that was seen to be down here, and
+    /// maybe to come back; and that takes clients there, all of them or for so many seconds, or none.
+    fn share_after_resuming(is_up_here: bool, is_in_there: bool, back_there: Option<u64>) -> Share {
         let board = Arc::new(Board::new(layout()));
         let mut published = Published::new(&board, HashMap::new(), None);
         let (overrides, mut events, start) = (Overrides::default(), Events::default(), Instant::now());
@@ -440,7 +441,8 @@ mod tests {
             publish(&mut published, 130);
         }
         let back = back_there.map(|seconds| start + Duration::from_secs(130 - seconds));
-        let known = RememberedSite { guard: Remembered::default(), back, ..RememberedSite::default() };
+        let guard = Remembered::new(is_in_there, None);
+        let known = RememberedSite { guard, back, ..RememberedSite::default() };
         published.resume(true, |site| (site.site == "s0").then_some(known));
         published.note(0, Some(Verdict::Up), false);
         publish(&mut published, 130);
@@ -448,12 +450,12 @@ mod tests {
     }
 
     #[test]
-    fn who_came_back_here_before_it_did_in_the_other_server_starts_slowly_too() {
+    fn who_comes_back_when_a_server_is_replaced_starts_slowly_once() {
         let part = |seconds: f64| Share((f64::from(Share::FULL.0) * seconds / 60.0) as u16);
-        assert_eq!(share_after_resuming(true, None), Share(1));
-        assert_eq!(share_after_resuming(false, None), Share(1));
         for is_up_here in [true, false] {
-            assert_eq!(share_after_resuming(is_up_here, Some(30)), part(30.0));
+            assert_eq!(share_after_resuming(is_up_here, false, None), Share(1));
+            assert_eq!(share_after_resuming(is_up_here, true, Some(30)), part(30.0));
+            assert_eq!(share_after_resuming(is_up_here, true, None), Share::FULL);
         }
     }
 

@@ -198,6 +198,23 @@ services:
     last.stop();
 }
 
+/// It would give out what somebody took away.
+#[test]
+fn a_server_that_alone_knows_what_an_operator_said_is_not_replaced() {
+    let mut server = Server::start(world::home());
+    // Where there is a folder no file can be put.
+    fs::create_dir(server.home.path("run/overrides.json")).expect("nothing is there yet");
+    let ran = server.tell(&["drain", "syd"]).expect(0);
+    assert!(ran.stdout.contains("would not know yet"), "{}", ran.stdout);
+    let ran = server.tell(&["replace"]).expect(3);
+    assert!(ran.stderr.contains("would not know what is drained and forced"), "{}", ran.stderr);
+    fs::remove_dir(server.home.path("run/overrides.json")).expect("it is there");
+    let heir = replace(&server);
+    assert_eq!(server.process.wait_for_exit().code(), Some(0));
+    assert_eq!(server.status()["overrides"][0]["site"], "syd");
+    heir.stop();
+}
+
 /// A server whose program waits, before it starts, until there is a file `go`; it leaves its number in `pid`.
 fn with_a_program_that_waits() -> Server {
     let home = world::home();
@@ -252,7 +269,7 @@ fn who_is_not_wanted_any_more_ends_and_the_old_one_goes_on() {
     server.tell(&["drain", "syd", "--reason", "a move"]).expect(0);
     let drained = server.home.read("run/overrides.json");
     server.home.write("go", "");
-    server.process.wait_for_line("the server that was to be replaced goes on");
+    server.process.wait_for_line("the server that was here is not to be replaced any more");
     heir.wait_for_exit();
     assert_eq!(server.status()["pid"], u64::from(server.process.pid()));
     assert_eq!(server.home.read("run/overrides.json"), drained);
