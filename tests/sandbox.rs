@@ -26,7 +26,8 @@ mod sockets;
 
 use heir::replace;
 use server::{
-    ANSWER_TIME, Home, PATIENCE, Process, Server, ask_tcp, ask_udp, in_words, tcp_client, udp_client,
+    ANSWER_TIME, Home, PATIENCE, Process, Server, ask_tcp, ask_udp, in_words, install, install_script,
+    tcp_client, udp_client,
 };
 use sockets::{bind, with_sockets};
 
@@ -328,8 +329,7 @@ fn checked(home: &Home, checks: &str) {
 fn programs_that_are_listed_are_run_and_others_are_our_own_trouble() {
     let programs = tempfile::tempdir().unwrap();
     let program = programs.path().join("check");
-    fs::write(&program, "#!/bin/sh\necho \"$1 at $2 is full\"; exit 3\n").unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    install_script("echo \"$1 at $2 is full\"; exit 3", &program);
     let home = home();
     let check = format!("{{ exec: {{ command: [{}, '{{site}}', '{{address}}'] }} }}", program.display());
     checked(&home, &check);
@@ -485,7 +485,7 @@ fn who_gave_up_root_is_replaced_by_one_of_the_same_user_at_the_same_ports() {
     let home = home();
     fs::set_permissions(home.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     let program = home.path("meridian");
-    fs::copy(env!("CARGO_BIN_EXE_meridian"), &program).unwrap();
+    install(env!("CARGO_BIN_EXE_meridian"), &program);
     let free = (600..1024).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     let [port, for_metrics] = free.take(2).collect::<Vec<u16>>()[..] else { panic!("no free ports") };
     home.write(

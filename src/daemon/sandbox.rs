@@ -300,10 +300,10 @@ fn named(config: &Config, options: &Options) -> Vec<PathBuf> {
 mod tests {
     use super::*;
     use crate::config::QueryLog;
-    use std::fs::{File, Permissions};
+    use std::fs::File;
     use std::io::{self, ErrorKind};
     use std::net::{TcpListener, TcpStream};
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
     use std::process::{Command, Stdio};
     use std::thread;
@@ -391,8 +391,11 @@ mod tests {
             fs::create_dir_all(path(folder)).unwrap();
         }
         let script = |body: &str| {
-            fs::write(path("programs/check"), format!("#!/bin/sh\n{body}\n")).unwrap();
-            fs::set_permissions(path("programs/check"), Permissions::from_mode(0o755)).unwrap();
+            // By another process: what this one has open to write, a process that another test starts might hold open.
+            fs::write(path("script"), format!("#!/bin/sh\n{body}\n")).unwrap();
+            let mut install = Command::new("install");
+            install.args(["-m", "755"]).args([path("script"), path("programs/check")]);
+            assert!(install.status().unwrap().success());
         };
         let config = Config {
             zones: path("zones"),

@@ -111,6 +111,20 @@ impl Home {
     }
 }
 
+/// Puts a program there. Another process writes it: what this one has open to write may be inherited by whatever other tests start
+/// just then, and nobody can run a program that somebody has open to write.
+pub(crate) fn install(program: impl AsRef<Path>, at: &Path) {
+    let status = Command::new("install").args(["-m", "755"]).arg(program.as_ref()).arg(at).status();
+    assert!(status.expect("there is such a command").success());
+}
+
+/// The same of a script for the shell.
+pub(crate) fn install_script(script: &str, at: &Path) {
+    let text = at.with_extension("sh");
+    fs::write(&text, format!("#!/bin/sh\n{script}\n")).expect("a file is written");
+    install(text, at);
+}
+
 /// What a command did.
 #[derive(Debug)]
 pub(crate) struct Ran {

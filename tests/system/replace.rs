@@ -1,9 +1,8 @@
 //! One server takes the place of another, and nobody who asks can tell.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,7 +11,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::heir::{Heir, replace};
-use crate::server::{ANSWER_TIME, PATIENCE, Process, Server, framed, read_framed, tcp_client};
+use crate::server::{
+    ANSWER_TIME, PATIENCE, Process, Server, framed, install, install_script, read_framed, tcp_client,
+};
 use crate::world::{self, SYDNEY, answer_from};
 
 /// Asks at a steady rate until told to stop; how many were asked, and how many of these had no answer.
@@ -141,7 +142,7 @@ fn signals_are_heard_by_the_server_that_took_the_place() {
 fn a_new_server_that_is_none_leaves_the_old_one_where_it_was() {
     let home = world::home();
     let file = home.path("meridian");
-    fs::copy(env!("CARGO_BIN_EXE_meridian"), &file).expect("a program is copied");
+    install(env!("CARGO_BIN_EXE_meridian"), &file);
     let mut command = Command::new(&file);
     command.args(["serve", "--strict"]).current_dir(home.path(".")).env("NO_COLOR", "1");
     let mut server = Server::of(Process::spawn(command), home);
@@ -158,8 +159,7 @@ fn a_new_server_that_is_none_leaves_the_old_one_where_it_was() {
     fs::rename(&file, &good).expect("it is there");
     let ran = server.tell(&["replace"]).expect(3);
     assert!(ran.stderr.contains("No such file"), "{}", ran.stderr);
-    server.home.write("meridian", "#!/bin/sh\nexit 7\n");
-    fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("it is ours");
+    install_script("exit 7", &file);
     let ran = server.tell(&["replace"]).expect(3);
     assert_eq!(ran.stderr, "the new server exit status: 7; the old one goes on\n");
     assert_eq!(server.status()["pid"], pid);
@@ -219,14 +219,13 @@ fn a_server_that_alone_knows_what_an_operator_said_is_not_replaced() {
 fn with_a_program_that_waits() -> Server {
     let home = world::home();
     let file = home.path("meridian");
-    fs::copy(env!("CARGO_BIN_EXE_meridian"), &file).expect("a program is copied");
+    install(env!("CARGO_BIN_EXE_meridian"), &file);
     let mut command = Command::new(&file);
     command.args(["serve"]).current_dir(home.path(".")).env("NO_COLOR", "1");
     let server = Server::of(Process::spawn(command), home);
     fs::rename(&file, server.home.path("real")).expect("it is there");
     let wait = "echo $$ >pid.new && mv pid.new pid; while [ ! -e go ]; do sleep 0.02; done";
-    server.home.write("meridian", format!("#!/bin/sh\n{wait}; exec ./real \"$@\"\n"));
-    fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("it is ours");
+    install_script(&format!("{wait}; exec ./real \"$@\""), &file);
     server
 }
 
