@@ -81,11 +81,12 @@ impl<'a> Edns<'a> {
             return Some(());
         }
         while !octets.is_empty() {
-            let (head, rest) = octets.split_at_checked(4)?;
-            let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
+            let (head, rest) = octets.split_first_chunk()?;
+            let head = u32::from_be_bytes(*head);
+            let (code, length) = ((head >> 16) as u16, (head & 0xffff) as usize);
             let (value, rest) = rest.split_at_checked(length)?;
             octets = rest;
-            match u16::from_be_bytes([head[0], head[1]]) {
+            match code {
                 CLIENT_SUBNET if self.client_subnet.is_none() => {
                     self.client_subnet = Some(read_client_subnet(value)?);
                 }
@@ -104,9 +105,9 @@ impl<'a> Edns<'a> {
 /// A client subnet option's value, none if malformed (RFC 7871 6 and 7.1.2; meaning 1).
 #[must_use]
 pub fn read_client_subnet(value: &[u8]) -> Option<ClientSubnet> {
-    let (head, octets) = value.split_at_checked(4)?;
-    let family = u16::from_be_bytes([head[0], head[1]]);
-    let (source_prefix_length, scope_prefix_length) = (head[2], head[3]);
+    let (&[family @ .., source_prefix_length, scope_prefix_length], octets) =
+        value.split_first_chunk::<4>()?;
+    let family = u16::from_be_bytes(family);
     let longest = match family {
         0 => 0,
         1 => 32,

@@ -110,7 +110,7 @@ impl<'a> Query<'a> {
     }
 
     fn read_body(&mut self, qname: &mut Qname) -> Result<(), Rcode> {
-        let mut reader = Reader { bytes: self.bytes, at: HEADER_LENGTH };
+        let mut reader = Reader { rest: &self.bytes[HEADER_LENGTH..] };
         match self.count(4) {
             0 => {}
             1 => self.question = Some(reader.question(qname).ok_or(Rcode::FORMERR)?),
@@ -142,7 +142,7 @@ impl<'a> Query<'a> {
             }
         }
         fault?;
-        self.has_trailing_octets = reader.at < self.bytes.len();
+        self.has_trailing_octets = !reader.rest.is_empty();
         self.has_records = records > 0;
         // Without a question it can only be about a cookie (RFC 7873 5.4).
         let is_about_something =
@@ -168,8 +168,7 @@ impl<'a> Query<'a> {
 }
 
 struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    rest: &'a [u8],
 }
 
 struct Record<'a> {
@@ -184,57 +183,42 @@ struct Record<'a> {
 impl<'a> Reader<'a> {
     #[inline]
     fn question(&mut self, qname: &mut Qname) -> Option<Question> {
-        qname.read(&self.bytes[self.at..])?;
+        qname.read(self.rest)?;
         let name_length = qname.wire().len();
-        self.at += name_length;
-        let fixed = self.take(4)?;
-        let qtype = Rtype(u16::from_be_bytes([fixed[0], fixed[1]]));
-        Some(Question { name_length, qtype, qclass: u16::from_be_bytes([fixed[2], fixed[3]]) })
+        let (_, rest) = self.rest.split_at_checked(name_length)?;
+        // QTYPE, QCLASS.
+        let (&[t0, t1, c0, c1], rest) = rest.split_first_chunk()?;
+        self.rest = rest;
+        let (qtype, qclass) = (u16::from_be_bytes([t0, t1]), u16::from_be_bytes([c0, c1]));
+        Some(Question { name_length, qtype: Rtype(qtype), qclass })
     }
 
+    #[inline]
     fn record(&mut self) -> Option<Record<'a>> {
-        let start = self.at;
-        self.skip_name()?;
-        let owner = &self.bytes[start..self.at];
-        let fixed = self.take(10)?;
-        let length = usize::from(u16::from_be_bytes([fixed[8], fixed[9]]));
-        Some(Record {
-            owner,
-            rtype: Rtype(u16::from_be_bytes([fixed[0], fixed[1]])),
-            class: u16::from_be_bytes([fixed[2], fixed[3]]),
-            ttl: [fixed[4], fixed[5], fixed[6], fixed[7]],
-            rdata: self.take(length)?,
-        })
+        let (owner, rest) = self.rest.split_at_checked(self.name_length()?)?;
+        // TYPE, CLASS, TTL, RDLENGTH.
+        let (&[t0, t1, c0, c1, ttl @ .., l0, l1], rest) = rest.split_first_chunk::<10>()?;
+        let (rdata, rest) = rest.split_at_checked(u16::from_be_bytes([l0, l1]).into())?;
+        self.rest = rest;
+        let (rtype, class) = (u16::from_be_bytes([t0, t1]), u16::from_be_bytes([c0, c1]));
+        Some(Record { owner, rtype: Rtype(rtype), class, ttl, rdata })
     }
 
-    /// Over a name, which a pointer ends; where it points to is nobody's business here.
-    fn skip_name(&mut self) -> Option<()> {
-        let start = self.at;
+    /// Of the name that comes next. A pointer ends it; where that points to is nobody's business here.
+    fn name_length(&self) -> Option<usize> {
+        let mut at = 0;
         loop {
-            let length = *self.bytes.get(self.at)?;
-            match length {
-                0 => {
-                    self.at += 1;
-                    return Some(());
-                }
-                1..=63 => self.at += 1 + usize::from(length),
-                0xc0.. => {
-                    self.at += 2;
-                    return (self.at <= self.bytes.len()).then_some(());
-                }
+            match *self.rest.get(at)? {
+                0 => return Some(at + 1),
+                length @ 1..=63 => at += 1 + usize::from(length),
+                0xc0.. => return Some(at + 2),
                 _ => return None,
             }
             // There must be room for the root.
-            if self.at - start >= crate::wire::name::LONGEST {
+            if at >= crate::wire::name::LONGEST {
                 return None;
             }
         }
-    }
-
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let taken = self.bytes.get(self.at..self.at.checked_add(length)?)?;
-        self.at += length;
-        Some(taken)
     }
 }
 
