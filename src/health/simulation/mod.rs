@@ -165,12 +165,12 @@ fn meaning_9_what_an_operator_says_stands_until_it_expires_whatever_the_clock_is
 }
 
 /// Whom an operator took away gets nobody, even where all others are down; whom one put in gets those that are at home with
-/// it.
+/// it, while it has room for them.
 #[test]
 fn meaning_9_drained_sites_get_no_clients_and_forced_ones_get_theirs() {
     along(schedules_of_operators(), || {
         |play, _| {
-            let Play { world, words, .. } = play;
+            let Play { world, words, shown, .. } = play;
             let is_said = |site: &usize| words.is_out(*site) || words.forced(*site).is_some();
             for site in (0..world.sites()).filter(is_said).filter(|_| play.has_changed()) {
                 let home = client_of(site, play.now as u8);
@@ -178,7 +178,8 @@ fn meaning_9_drained_sites_get_no_clients_and_forced_ones_get_theirs() {
                     let (_, message) = world.ask(&play.board, client);
                     let sites = world.sites_in(&message);
                     prop_assert!(!sites.iter().any(|site| words.is_out(*site)), "{client}: {sites:?}");
-                    let is_due = client == home && words.forced(site) == Some(Forced::Up);
+                    let has_room = shown.prices[site] == 0;
+                    let is_due = client == home && words.forced(site) == Some(Forced::Up) && has_room;
                     prop_assert!(!is_due || sites.contains(&site), "s{site} for {client}: {sites:?}");
                 }
             }
