@@ -303,13 +303,13 @@ impl<'o> Response<'o> {
         let start = self.at;
         let soa = zone.soa();
         self.push_piece(Section::Authority, zone, soa.piece())?;
-        // Of a chain, the links are what was asked for.
-        let is_all = self.out[6..8] == [0, 0];
+        // Of a chain, the links are what was asked for, and would come with a good answer too.
+        let links = start - self.question_end;
         // No room is kept back for it; without an OPT there is none.
         let code = self.extended_error.filter(|_| self.limit < self.end).map_or(0, |_| CODE_LENGTH);
         // Who may have all that fits does without the code rather than without the SOA.
-        let is_bound = is_all && self.negative_limit < self.limit;
-        if is_bound && self.at + code > self.negative_limit {
+        let is_bound = self.negative_limit < self.limit;
+        if is_bound && self.at - links + code > self.negative_limit {
             self.would_amplify = true;
             return Err(Full);
         }
