@@ -1,9 +1,10 @@
 //! Servers of a few lines: what they send is written down octet by octet.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meridian::site::{Check, CheckKind, HttpCheck};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -40,9 +41,17 @@ impl Server {
         Server::start_at(SocketAddr::new(own_address(), 0), script).await
     }
 
-    /// At an address where one stood before.
+    /// At an address where one stood before. Meanwhile somebody else may have been given the same port at all addresses, for a moment.
     pub(crate) async fn start_at(at: SocketAddr, script: Vec<Step>) -> Server {
-        let listener = TcpListener::bind(at).await.unwrap();
+        let end = Instant::now() + PATIENCE;
+        let listener = loop {
+            match TcpListener::bind(at).await {
+                Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                bound => break bound.unwrap(),
+            }
+        };
         let at = SocketAddr::new(at.ip(), listener.local_addr().unwrap().port());
         let (connections, heads) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
         let (counted, written) = (Arc::clone(&connections), Arc::clone(&heads));
